@@ -1,0 +1,1 @@
+"""The Queue Manager's server: see `app` for how it is put together."""

@@ -1,0 +1,1 @@
+"""Use cases and the controller, over the ports that `ports` defines."""

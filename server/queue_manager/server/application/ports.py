@@ -1,0 +1,216 @@
+"""The three ports of the core, and the values that cross them.
+
+`StateStore` keeps queues, `Runner` runs workers, `Bus` carries messages. An adapter translates its library's exceptions:
+`Unavailable` where the part is out of reach, `Conflict` for a lost compare-and-set; nothing else is raised on purpose.
+Every call is bounded in time by the adapter. All calls may be repeated: a caller that saw no answer asks again.
+`tests/contract` has one suite for each port that all its adapters pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from queue_manager.server.domain.history import Entry
+from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
+from queue_manager.server.domain.model import Job, Queue, QueueState
+from queue_manager.server.domain.observation import Refused, WorkerStatus
+
+
+class Clock(Protocol):
+    """The wall clock. Intervals are slept on the event loop's clock, so that both can be virtual."""
+
+    def now(self) -> float:
+        """UTC seconds since the epoch."""
+
+
+# --- StateStore -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored queue with the store's version of it, for compare-and-set. Versions are opaque."""
+
+    queue: Queue
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFilter:
+    """What ListQueues can ask for; every field that is set must hold."""
+
+    states: frozenset[QueueState] = frozenset()
+    symbol: str = ""
+    target: str = ""
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    """Label → value; None: any value."""
+    created_after: float | None = None
+    """Inclusive."""
+    created_before: float | None = None
+    """Exclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in the list of queues, newest first: the last queue that was answered."""
+
+    create_time: float
+    queue_id: str
+
+
+class StateStore(Protocol):
+    """Keeps queues as documents with compare-and-set, and the history of each."""
+
+    exclusive: bool
+    """This process is the only writer, so what it has in memory is the truth."""
+
+    async def create(self, queue: Queue, entry: Entry) -> Record:
+        """Store a new queue with its first history entry, durably, before it returns.
+
+        Where its `request_id` (if any) belongs to a stored queue, nothing is written and that queue's record is returned.
+        Raises `Conflict` where the `queue_id` is taken.
+        """
+
+    async def get(self, queue_id: str) -> Record | None:
+        """The newest record."""
+
+    async def get_by_request_id(self, request_id: str) -> Record | None:
+        """The record of the queue that was started with this `request_id`."""
+
+    async def replace(self, queue: Queue, *, version: str, entry: Entry | None) -> Record:
+        """Replace the queue whose stored version is `version`, with the history entry of the change, durably.
+
+        Both or nothing. Raises `Conflict` where the version differs or the queue is gone.
+        """
+
+    async def list(self, query: QueueFilter, *, after: Cursor | None, limit: int) -> Sequence[Queue]:
+        """At most `limit` queues that match, newest first (create time, then id, both descending), after the cursor."""
+
+    async def unsettled(self, *, after: str, limit: int) -> Sequence[str]:
+        """At most `limit` ids of queues that are not `settled`, ascending, greater than `after`."""
+
+    async def history(self, queue_id: str) -> Sequence[Entry]:
+        """The entries that are kept of a queue, oldest first: all, or the newest up to a bound per queue.
+
+        Where older ones have been dropped, the first one has the statuses of all jobs (`history.compact`).
+        """
+
+    async def ended_before(self, time: float, *, limit: int) -> Sequence[str]:
+        """At most `limit` ids of settled queues whose end_time is before `time`, oldest first."""
+
+    async def delete(self, queue_id: str) -> None:
+        """Remove a queue and its history. Nothing happens where it is gone."""
+
+    async def check(self) -> None:
+        """Raise `Unavailable` where the store cannot be reached now."""
+
+
+# --- Runner -----------------------------------------------------------------------------------------------------------
+
+
+class Runner(Protocol):
+    """Runs workers, each under a name that is used once."""
+
+    name: str
+    launch_settle: float
+    """How long after a launch call has failed without an answer, or its caller has died, it may still take effect."""
+
+    async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+        """Start the worker, or find the one that an earlier call of the same name started; never two.
+
+        Raises `Unavailable` where it cannot be said whether it started: the caller looks again later.
+        """
+
+    async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
+        """How each of these workers stands, in the same order."""
+
+    async def delete(self, worker: WorkerKey, *, grace: float) -> None:
+        """Begin to end the worker: SIGTERM, and SIGKILL after `grace` seconds (0: at once). Returns without waiting.
+
+        It is over when `observe` says ENDED or ABSENT; a launch of that name that is still under way takes no effect
+        after that (but see `launch_settle`). Idempotent; a smaller grace hastens a deletion under way.
+        """
+
+    async def release(self, workers: Sequence[WorkerKey]) -> None:
+        """Tell the runner that these workers' results are recorded, so that it may let go of them in time."""
+
+    async def forget(self, workers: Sequence[WorkerKey]) -> None:
+        """Remove what is still kept of these ended workers (their output)."""
+
+    def subscribe(self, wake: Callable[[str], None]) -> None:
+        """Have `wake(queue_id)` called whenever a worker of that queue may have changed. A hint, never the truth."""
+
+    async def check(self) -> None:
+        """Raise `Unavailable` where the runner cannot be reached now."""
+
+
+# --- Bus --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that came in: raw bytes, when it was recorded, and where (for de-duplication).
+
+    Positions of one source only grow; a source that has no position to offer leaves it None.
+    """
+
+    value: bytes
+    record_time: float
+    source: str = ""
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCommand:
+    """A command to the workers of a queue: the JSON object of contracts section 4, less what the bus adds."""
+
+    queue_id: str
+    command: str
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One event for the outside, keyed by queue; `event_id` is the same whenever it is published again."""
+
+    event_id: str
+    queue_id: str
+    value: Mapping[str, object]
+
+
+class Receiver(Protocol):
+    """What takes in the messages that a bus delivers."""
+
+    def telemetry(self, messages: Sequence[Message]) -> Awaitable[None]:
+        """Take them in before returning; the awaitable is done when they have been stored (or need not be)."""
+
+
+class Bus(Protocol):
+    """Carries commands to workers, telemetry from them, and the manager's events to everybody else."""
+
+    name: str
+
+    def subscribe(self, receiver: Receiver) -> None:
+        """Hand what comes in to this receiver. Called once, before anything else."""
+
+    async def prepare(self, queue: Queue) -> None:
+        """Make the queue's topics ready for a launch into a queue none of whose workers run (contracts, sections 3, 4).
+
+        Data topics exist and their readers' groups begin at the start; surplus stops of earlier attempts are skipped.
+        """
+
+    async def send(self, command: WorkerCommand) -> None:
+        """Send a command to the workers of a queue. At least once; workers may not be there."""
+
+    async def publish(self, events: Sequence[Publication]) -> None:
+        """Publish events, in this order, at least once; returns when they are safe."""
+
+    async def lag(self, queue: Queue, job: Job) -> int | None:
+        """How much a `drains` job's consumer group has yet to read of its topics; None: not known now."""
+
+    async def forget(self, queue: Queue) -> None:
+        """Remove what is kept for a queue that is being deleted."""
+
+    async def check(self) -> None:
+        """Raise `Unavailable` where the bus cannot be reached now."""
