@@ -663,6 +663,7 @@ class Queue(_message.Message):
     STOPPED_BY_FIELD_NUMBER: _builtins.int
     START_TIMEOUT_FIELD_NUMBER: _builtins.int
     STOP_DEADLINE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.str
     """Unique, sortable by eye: `wf-<symbol>-<first type>-<yyyymmdd>-<6 of [a-z0-9]>`. Set by StartQueue."""
     symbol: _builtins.str
@@ -687,6 +688,8 @@ class Queue(_message.Message):
     """The reason that StopQueue was given. At most 4 KiB."""
     stopped_by: _builtins.str
     """Who asked to stop it, as in `requested_by`."""
+    message: _builtins.str
+    """The last message from one of its workers that does not say which. At most 4 KiB."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels, as requested."""
@@ -747,10 +750,11 @@ class Queue(_message.Message):
         stopped_by: _builtins.str = ...,
         start_timeout: _duration_pb2.Duration | None = ...,
         stop_deadline: _timestamp_pb2.Timestamp | None = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "start_time", b"start_time", "start_timeout", b"start_timeout", "state_reason", b"state_reason", "stop_deadline", b"stop_deadline", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "end_time", b"end_time", "failure_policy", b"failure_policy", "jobs", b"jobs", "labels", b"labels", "progress", b"progress", "queue_id", b"queue_id", "records_written", b"records_written", "request_id", b"request_id", "requested_by", b"requested_by", "revision", b"revision", "start_time", b"start_time", "start_timeout", b"start_timeout", "state", b"state", "state_reason", b"state_reason", "stop_deadline", b"stop_deadline", "stop_reason", b"stop_reason", "stopped_by", b"stopped_by", "symbol", b"symbol", "time_range", b"time_range", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "end_time", b"end_time", "failure_policy", b"failure_policy", "jobs", b"jobs", "labels", b"labels", "message", b"message", "progress", b"progress", "queue_id", b"queue_id", "records_written", b"records_written", "request_id", b"request_id", "requested_by", b"requested_by", "revision", b"revision", "start_time", b"start_time", "start_timeout", b"start_timeout", "state", b"state", "state_reason", b"state_reason", "stop_deadline", b"stop_deadline", "stop_reason", b"stop_reason", "stopped_by", b"stopped_by", "symbol", b"symbol", "time_range", b"time_range", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015

@@ -182,7 +182,7 @@ class Publication:
 class Receiver(Protocol):
     """What takes in the messages that a bus delivers."""
 
-    def telemetry(self, messages: Sequence[Message]) -> Awaitable[None]:
+    def telemetry(self, messages: Sequence[Message]) -> Awaitable[object]:
         """Take them in before returning; the awaitable is done when they have been stored (or need not be)."""
 
 

@@ -1,9 +1,25 @@
-"""What a worker is launched with (contracts, section 3)."""
+"""What a worker is launched with (contracts, section 3).
+
+`launch_spec` is a function of the queue's record, the catalogue and the platform alone, so that it can be computed
+again whenever it is needed, and its hash compared. How it becomes a process or a Kubernetes Job is the runners' work;
+so is what only they know (`POD_NAME`) and the secrets' values.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+from queue_manager.server.domain import naming
+from queue_manager.server.domain.catalogue import Catalogue, Target, TargetType, TimeRangeEnd
+from queue_manager.server.domain.model import Job, Queue
+
+KAFKA_PASSWORD: Final = "kafka-password"  # noqa: S105 - a secret's name
+ARANGO_PASSWORD: Final = "arango-password"  # noqa: S105 - a secret's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +45,159 @@ class LaunchSpec:
     """Environment variable → name of the secret that it carries; the runner has the value or a reference to it."""
     spec_hash: str
     timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What all workers are told of the platform; an empty value is one that the platform does not have.
+
+    The paths and addresses are those that hold where the workers run.
+    """
+
+    kafka_bootstrap_servers: str = ""
+    kafka_user: str = ""
+    kafka_password: bool = False
+    """Whether there is one, as the secret `kafka-password`."""
+    ca_path: str = ""
+    """Where the launcher puts the CA for the worker, never the manager's own path."""
+    arango_url: str = ""
+    arango_db: str = ""
+    arango_user: str = ""
+    arango_password: bool = False
+    """Whether there is one, as the secret `arango-password`."""
+    control_topic: str = ""
+    events_topic: str = ""
+    namespace: str = ""
+
+
+def worker_key(queue: Queue, job: Job) -> WorkerKey:
+    """The worker of the job's current attempt."""
+    attempt = job.status.attempt
+    return WorkerKey(queue.queue_id, job.name, attempt, naming.worker_name(queue.queue_id, job.name, attempt))
+
+
+def launch_spec(queue: Queue, job: Job, catalogue: Catalogue, platform: Platform) -> LaunchSpec:
+    """What the current attempt of a job is launched with.
+
+    Of the same variable, the job's own value goes before a parameter's, that before the target's entry, that before the
+    platform's. Variables without a value are left out: some workers die of an empty one. A job whose target the
+    catalogue no longer knows is launched with what its record says.
+    """
+    target = catalogue.target(job.spec.target)
+    entry = target.type_of(job.spec.type) if target else None
+    plaintext = target is not None and target.plaintext_kafka
+    secrets = _secrets(platform, plaintext=plaintext) | dict(target.secret_environment if target else {})
+    layers = (
+        _platform(platform, plaintext=plaintext),
+        target.environment if target else {},
+        _parameters(job, target),
+        _of_job(queue, job, entry),
+    )
+    environment: dict[str, str] = {}
+    for layer in layers:
+        environment |= layer
+    key = worker_key(queue, job)
+    image, command = job.spec.image, tuple(target.command if target else ())
+    plain = {name: value for name, value in sorted(environment.items()) if value and name not in secrets}
+    content = {
+        "worker": [key.queue_id, key.job, key.attempt, key.name],
+        "target": job.spec.target,
+        "image": image,
+        "command": command,
+        "environment": plain,
+        "secrets": secrets,
+        "timeout": job.spec.timeout,
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return LaunchSpec(
+        key=key,
+        target=job.spec.target,
+        image=image,
+        command=command,
+        environment=plain,
+        secret_environment=secrets,
+        spec_hash=hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest(),
+        timeout=job.spec.timeout,
+    )
+
+
+def _platform(platform: Platform, *, plaintext: bool) -> dict[str, str]:
+    """The platform's values, in every spelling that workers read."""
+    user, ca_path = ("", "") if plaintext else (platform.kafka_user, platform.ca_path)
+    return {
+        "TZ": "UTC",
+        "QUEUE_CONTROL_TOPIC": platform.control_topic,
+        "CONTROL_TOPIC": platform.control_topic,
+        "QUEUE_EVENTS_TOPIC": platform.events_topic,
+        "TELEMETRY_TOPIC": platform.events_topic,
+        "KAFKA_BOOTSTRAP_SERVERS": platform.kafka_bootstrap_servers,
+        "KAFKA_USER": user,
+        "KAFKA_USER_PRODUCER": user,
+        "KAFKA_USER_CONSUMER": user,
+        "CA_PATH": ca_path,
+        "KAFKA_CA_PATH": ca_path,
+        "ARANGO_URL": platform.arango_url,
+        "ARANGO_DB": platform.arango_db,
+        "ARANGO_USER": platform.arango_user,
+        "K8S_NAMESPACE": platform.namespace,
+    }
+
+
+def _secrets(platform: Platform, *, plaintext: bool) -> dict[str, str]:
+    """The platform's secrets, in every spelling that workers read."""
+    secrets = {}
+    if platform.kafka_password and not plaintext:
+        for name in ("KAFKA_PASSWORD", "KAFKA_PASSWORD_PRODUCER", "KAFKA_PASSWORD_CONSUMER"):
+            secrets[name] = KAFKA_PASSWORD
+    if platform.arango_password:
+        secrets["ARANGO_PASSWORD"] = ARANGO_PASSWORD
+    return secrets
+
+
+def _parameters(job: Job, target: Target | None) -> dict[str, str]:
+    """The parameters that the target declares: the request's values, else the defaults.
+
+    Those of a target that is no longer known go under the name that they have by default.
+    """
+    given = job.spec.parameters
+    if target is None:
+        return {name.upper(): value for name, value in given.items()}
+    return {
+        parameter.environment_variable: value
+        for parameter in target.parameters
+        if (value := given.get(parameter.name) or parameter.default_value)
+    }
+
+
+def _of_job(queue: Queue, job: Job, entry: TargetType | None) -> dict[str, str]:
+    """The job's own values, in every spelling that workers read; only those that it has."""
+    spec = job.spec
+    graph = spec.graph_collection or spec.collection_output
+    values = {
+        "QUEUE_ID": queue.queue_id,
+        "SYMBOL": queue.spec.symbol,
+        "TYPE": spec.type,
+        "TIME_RANGE": _time_range(queue.spec.time_range, entry),
+        "INTERVAL": spec.interval,
+        "TELEMETRY_PRODUCER_ID": spec.telemetry_id,
+        "KAFKA_TOPIC": spec.kafka_topic,
+        "COLLECTION_NAME": spec.collection_name,
+        "COLLECTION_INPUTS": ",".join(spec.collection_inputs),
+        "COLLECTION_OUTPUT": spec.collection_output,
+        "GRAPH_COLLECTION": graph,
+        "GRAPH_COLLECTION_NAME": graph,
+        "MODEL_OUTPUT": spec.model_output,
+        "MODEL_NAME": spec.model_output,
+        "INFERENCE_INTERVAL": spec.inference_interval,
+        "SOURCE": spec.source,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _time_range(time_range: str, entry: TargetType | None) -> str:
+    """The time range as the type's worker reads it: unchanged, or with the day after as its end."""
+    if not time_range or entry is None or entry.time_range_end is TimeRangeEnd.INCLUSIVE:
+        return time_range
+    first, last = naming.parse_time_range(time_range)
+    end = last if last == date.max else last + timedelta(days=1)
+    return f"{first.isoformat()}:{end.isoformat()}"

@@ -124,6 +124,8 @@ class Ending(StrEnum):
     LINGERED = "LINGERED"
     START_TIMEOUT = "START_TIMEOUT"
     DEADLINE = "DEADLINE"
+    REFUSED = "REFUSED"
+    """The runner refuses it; an earlier call that had no answer may still have been accepted."""
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -192,6 +194,8 @@ class EndIntent(Value, frozen=True, kw_only=True):
     grace: float
     """Seconds between SIGTERM and SIGKILL once it is deleted; 0: SIGKILL at once."""
     message: str = ""
+    code: Reason | None = None
+    """The reason to give, where `why` does not say it."""
 
 
 class Words(Value, frozen=True, kw_only=True):
@@ -219,6 +223,11 @@ class JobStatus(Value, frozen=True, kw_only=True):
     create_time: float
     launch_time: float | None = None
     """When LAUNCHING was recorded."""
+    accept_time: float | None = None
+    """When the runner was first seen to have it."""
+    launch_unsure: bool = False
+    """A launch call without an answer may have been under way when it was accepted: for `launch_settle` after that its
+    name must stay taken, or that call would start it a second time."""
     start_time: float | None = None
     worker_end_time: float | None = None
     """When the worker was seen to have ended; the verdict may come later."""
@@ -296,6 +305,8 @@ class QueueStatus(Value, frozen=True, kw_only=True):
     end_time: float | None = None
     update_time: float
     stop: Stop | None = None
+    message: str = ""
+    """The last message that no job could be told for."""
 
 
 class Queue(Value, frozen=True, kw_only=True):

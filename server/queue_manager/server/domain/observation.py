@@ -60,6 +60,11 @@ class Delayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovered:
+    """The queue was written by another process, or by this one without an answer: launch calls may be under way."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """Telemetry of a queue, in the order in which it came."""
 
@@ -84,4 +89,4 @@ class StopRequested:
     by: str
 
 
-Observation = WorkerStatus | Refused | Delayed | Heard | Lag | StopRequested
+Observation = WorkerStatus | Refused | Delayed | Recovered | Heard | Lag | StopRequested

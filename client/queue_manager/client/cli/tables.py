@@ -1,0 +1,143 @@
+"""How lists look: queues, targets, one target, and the plan of a start. One queue is `queue_view`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from queue_manager.client.cli import formats
+from queue_manager.client.cli.queue_view import WIDE, state_text
+from queue_manager.v1.queue_pb2 import Lifetime, Queue
+from queue_manager.v1.service_pb2 import StartQueueResponse
+from queue_manager.v1.target_pb2 import Parameter, ParameterType, Target, TargetType
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+_LIFETIMES: Final = {
+    Lifetime.LIFETIME_FINITE: "ends by itself",
+    Lifetime.LIFETIME_ENDLESS: "runs until stopped",
+    Lifetime.LIFETIME_DRAINS: "ends when all is read",
+}
+
+
+def queues(listed: Sequence[Queue], *, console: Console, now: float) -> RenderableType:
+    """The queues, one a row. `now`: seconds since the epoch, for their ages."""
+    if not listed:
+        return Text("no queues match", style="dim")
+    piped = not console.file.isatty()
+    wide = piped or console.width >= WIDE
+    table = _table()
+    table.add_column("QUEUE ID", no_wrap=True, min_width=max(len(queue.queue_id) for queue in listed))
+    table.add_column("STATE", no_wrap=True)
+    table.add_column("JOBS", no_wrap=True, justify="right")
+    table.add_column("RECORDS", no_wrap=True, justify="right")
+    table.add_column("CREATED" if piped else "AGE", no_wrap=True, justify="left" if piped else "right")
+    if wide:
+        table.add_column("SYMBOL", no_wrap=True)
+        table.add_column("STARTED BY", no_wrap=True)
+    for queue in listed:
+        ended = sum(job.state in formats.ENDED_JOBS for job in queue.jobs)
+        cells: list[RenderableType] = [
+            Text(queue.queue_id),
+            state_text(formats.queue_state(queue.state)),
+            Text(f"{ended}/{len(queue.jobs)}"),
+            Text(formats.count(queue.records_written) if piped else formats.short_count(queue.records_written)),
+            Text(formats.utc(queue.create_time) if piped else formats.age(max(0.0, now - queue.create_time.seconds))),
+        ]
+        if wide:
+            cells += [Text(queue.symbol), Text(formats.one_line(queue.requested_by), style="dim")]
+        table.add_row(*cells)
+    return table
+
+
+def targets(listed: Iterable[Target]) -> RenderableType:
+    """The catalogue in short."""
+    table = _table()
+    table.add_column("TARGET", no_wrap=True)
+    table.add_column("TYPES", ratio=2)
+    table.add_column("WHAT IT DOES", ratio=3)
+    for target in listed:
+        types = ", ".join(kind.name for kind in target.types)
+        table.add_row(Text(target.name, style="bold"), Text(types), Text(formats.one_line(target.description)))
+    return table
+
+
+def target(shown: Target) -> RenderableType:
+    """One target with all its rules."""
+    parts: list[RenderableType] = [
+        Text.assemble((shown.name, "bold"), f": {formats.one_line(shown.description)}"),
+        Text("\nTypes", style="bold"),
+    ]
+    parts += [_indented(_type(kind)) for kind in shown.types]
+    if shown.parameters:
+        parts.append(Text("\nParameters", style="bold"))
+        parts += [_indented(_parameter(parameter)) for parameter in shown.parameters]
+    return Group(*parts)
+
+
+def plan(response: StartQueueResponse) -> RenderableType:
+    """What `--validate-only` found: the queue that would be, and how each job would be launched."""
+    parts: list[RenderableType] = [
+        Text("valid; nothing has been started. The queue would be"),
+        _indented(Text(response.queue.queue_id, style="bold")),
+    ]
+    for entry in response.plan:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row("worker", Text(entry.worker_name))
+        grid.add_row("image", Text(entry.image))
+        if entry.command:
+            grid.add_row("command", Text(formats.one_line(" ".join(entry.command))))
+        pairs = (f"{name}={formats.one_line(value)}" for name, value in sorted(entry.environment.items()))
+        grid.add_row("environment", Text("\n".join(pairs)))
+        if entry.secret_environment:
+            grid.add_row("secrets", Text(", ".join(sorted(entry.secret_environment))))
+        parts += [Text(f"\n{entry.job}", style="bold"), _indented(grid)]
+    return Group(*parts)
+
+
+def _type(kind: TargetType) -> RenderableType:
+    facts = [_LIFETIMES.get(kind.lifetime, "")]
+    if kind.needs_time_range:
+        facts.append("needs time_range")
+    if kind.required_fields:
+        facts.append(f"needs {', '.join(kind.required_fields)}")
+    if kind.optional_fields:
+        facts.append(f"takes {', '.join(kind.optional_fields)}")
+    lines = [Text.assemble((kind.name, "cyan"), f"  {'; '.join(fact for fact in facts if fact)}")]
+    if kind.description:
+        lines.append(Text(f"  {formats.one_line(kind.description)}"))
+    if kind.default_image:
+        lines.append(Text(f"  image {kind.default_image}", style="dim"))
+    return Group(*lines)
+
+
+def _parameter(parameter: Parameter) -> RenderableType:
+    facts = [ParameterType.Name(parameter.type).removeprefix("PARAMETER_TYPE_").lower()]
+    if parameter.required:
+        facts.append("required")
+    if parameter.default_value:
+        facts.append(f"default {parameter.default_value}")
+    if parameter.HasField("minimum"):
+        facts.append(f"at least {parameter.minimum:g}")
+    if parameter.HasField("maximum"):
+        facts.append(f"at most {parameter.maximum:g}")
+    if parameter.pattern:
+        facts.append(f"matches {parameter.pattern}")
+    if parameter.allowed_values:
+        facts.append(f"one of {', '.join(parameter.allowed_values)}")
+    lines = [Text.assemble((parameter.name, "cyan"), f"  {', '.join(facts)}; {parameter.environment_variable}")]
+    if parameter.description:
+        lines.append(Text(f"  {formats.one_line(parameter.description)}"))
+    return Group(*lines)
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+
+
+def _indented(part: RenderableType) -> Padding:
+    return Padding(part, (0, 0, 0, 2), expand=False)

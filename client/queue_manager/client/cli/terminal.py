@@ -1,0 +1,58 @@
+"""The two streams as rich consoles, and what a terminal can show. What is shown is elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from rich.console import Console
+
+PIPE_WIDTH = 10_000
+"""Columns of a pipe: whoever reads it wants whole values."""
+
+
+def out() -> Console:
+    """Standard output."""
+    return _console(sys.stdout)
+
+
+def err() -> Console:
+    """Standard error."""
+    return _console(sys.stderr)
+
+
+def is_live(console: Console) -> bool:
+    """Whether a table can be redrawn in place: a terminal that is not dumb. FORCE_COLOR makes no terminal of a pipe."""
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
+def plain_ascii(console: Console) -> bool:
+    """Whether arrows, bars and ellipses have to be written in ASCII."""
+    return not console.encoding.lower().startswith("utf")
+
+
+def spell(text: str, *, ascii_only: bool) -> str:
+    """The text with our own few signs spelled in ASCII where it has to be."""
+    if not ascii_only:
+        return text
+    for sign, spelled in (("→", "->"), ("…", "..."), ("✓", "+"), ("✗", "x"), ("■", "#"), ("·", ".")):
+        text = text.replace(sign, spelled)
+    return text
+
+
+def _console(file: TextIO) -> Console:
+    terminal = file.isatty()
+    environment = dict(os.environ)
+    if terminal:
+        # An exported COLUMNS is from when the shell was started; the terminal itself knows how wide it is now.
+        environment.pop("COLUMNS", None)
+        environment.pop("LINES", None)
+    return Console(
+        file=file,
+        width=None if terminal else PIPE_WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        _environ=environment,
+    )

@@ -1,0 +1,124 @@
+"""One connection with its calls: deadlines, retries, and grpc's exceptions turned into ours; no meaning.
+
+Quirks of grpc.aio that end here: a channel belongs to the event loop it was made in; an `AioRpcError` can come out of
+every await; a channel that is closed under a call raises `CancelledError` in a task that nobody has cancelled; an
+abandoned stream goes on until the garbage collector finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+import grpc.aio
+from queue_manager.client.backoff import Backoff
+from queue_manager.client.channel import caller_metadata, open_channel, resolve_target
+from queue_manager.client.errors import QueueManagerError
+from queue_manager.client.status import from_rpc_error
+from queue_manager.client.watch import ReadFrame
+from queue_manager.v1.service_pb2 import WatchQueueRequest, WatchQueueResponse
+from queue_manager.v1.service_pb2_grpc import QueueManagerStub
+
+if TYPE_CHECKING:
+    # Only the types know that a stub over an aio channel is another one.
+    from queue_manager.v1.service_pb2_grpc import QueueManagerAsyncStub
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+_Result = TypeVar("_Result")
+
+
+class Connection:
+    """A channel that can be opened and closed, and calls over it."""
+
+    def __init__(
+        self,
+        target: str | None,
+        *,
+        timeout: float,
+        requested_by: str | None,
+        credentials: grpc.ChannelCredentials | None,
+        backoff: Backoff,
+    ) -> None:
+        """As for `AsyncClient`."""
+        self.target = resolve_target(target)
+        self.timeout = timeout
+        self.backoff = backoff
+        self._metadata = caller_metadata(requested_by)
+        self._credentials = credentials
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: QueueManagerAsyncStub | None = None
+
+    def open(self) -> None:
+        """Make the channel, in the running loop; it connects with the first call."""
+        if self._channel is not None:
+            raise RuntimeError("this client is open already")
+        self._channel = open_channel(self.target, self._credentials)
+        self._stub = QueueManagerStub(self._channel)
+
+    async def close(self) -> None:
+        """End what is under way. May be repeated."""
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close()
+
+    @property
+    def stub(self) -> QueueManagerAsyncStub:
+        """The open stub. Raises `RuntimeError` where the client is not open."""
+        if self._stub is None:
+            raise RuntimeError("the client is not open; use it inside `async with AsyncClient() as client`")
+        return self._stub
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        timeout: float | None,
+    ) -> _Response:
+        """Send a request that may be repeated, and again while the server is unavailable and the time is not up."""
+        now = asyncio.get_running_loop().time
+        whole = self.timeout if timeout is None else timeout
+        deadline = now() + whole
+        attempt = 0
+        while True:
+            try:
+                call = method(request, timeout=deadline - now(), metadata=self._metadata)
+                return await self._translated(call, timeout=whole)
+            except QueueManagerError as e:
+                pause = self.backoff.pause(attempt, at_least=e.retry_after)
+                attempt += 1
+                unavailable = e.code is grpc.StatusCode.UNAVAILABLE
+                if not unavailable or attempt >= self.backoff.attempts or now() + pause >= deadline:
+                    raise
+            await self.backoff.sleep(pause)
+
+    @asynccontextmanager
+    async def watch_stream(self, request: WatchQueueRequest) -> AsyncIterator[ReadFrame]:
+        """One stream of frames, cancelled on the way out. It has no deadline: silence is the watch's to notice."""
+        call = self.stub.WatchQueue(request, metadata=self._metadata)
+        frames = aiter(call)
+
+        async def read() -> WatchQueueResponse | None:
+            return await self._translated(anext(frames, None), timeout=None)
+
+        try:
+            yield read
+        finally:
+            call.cancel()
+            if isinstance(frames, AsyncGenerator):
+                await frames.aclose()
+
+    async def _translated(self, answer: Awaitable[_Result], *, timeout: float | None) -> _Result:
+        """Await grpc; `timeout` is for the message."""
+        try:
+            return await answer
+        except grpc.aio.AioRpcError as e:
+            raise from_rpc_error(e, target=self.target, timeout=timeout) from e
+        except asyncio.CancelledError as e:
+            task = asyncio.current_task()
+            if self._channel is None and task is not None and not task.cancelling():
+                raise RuntimeError("the client was closed during the call") from e
+            raise

@@ -1,0 +1,183 @@
+"""The changes that the writer can make, each with its own outcome: what `apply` returns, or the `Conflict` it raises.
+
+`apply` runs in the writer's thread, inside a transaction that it shares with others. It raises `Conflict` before it has
+changed anything, so that the others are not concerned; any other exception undoes the whole transaction. What can be
+computed before (encoding above all) is done where the object is made.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from typing import Generic, TypeVar
+
+from queue_manager.server.adapters.sqlite.documents import decode_entry, decode_queue, decode_record, encode
+from queue_manager.server.application.ports import Record
+from queue_manager.server.domain.errors import Conflict
+from queue_manager.server.domain.history import Entry, compact
+from queue_manager.server.domain.model import Queue
+
+T_co = TypeVar("T_co", covariant=True)
+
+_INSERT = """INSERT INTO queues
+    (queue_id, version, create_time, state, symbol, end_time, settled, request_id, entries, body)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (queue_id) DO NOTHING"""
+# Most changes leave the indexed columns alone. SQLite rewrites an index whose column is assigned, changed or not, so
+# those changes have a statement of their own that assigns none: it finds no row where one of them does change.
+_UPDATE_BODY = """UPDATE queues SET version = version + 1, entries = entries + ?, body = ?
+    WHERE queue_id = ? AND version = ? AND state = ? AND settled = ? AND end_time IS ? RETURNING version, entries"""
+_UPDATE_ALL = """UPDATE queues SET version = version + 1, entries = entries + ?, body = ?,
+    state = ?3, settled = ?4, end_time = ?5 WHERE queue_id = ?6 AND version = ?7 RETURNING version, entries"""
+_ADD_ENTRY = "INSERT INTO history (queue_id, revision, body) VALUES (?, ?, ?)"
+
+
+class Write(Generic[T_co]):
+    """A change to the file."""
+
+    operation: str
+    size: int = 0
+    """Bytes that it holds in memory while it waits, about."""
+
+    def apply(self, connection: sqlite3.Connection) -> T_co:
+        """Make the change, or raise `Conflict` without having made any."""
+        raise NotImplementedError
+
+
+class Create(Write[Record]):
+    """Store a new queue, unless its request id is known."""
+
+    operation = "create"
+
+    def __init__(self, queue: Queue, entry: Entry) -> None:
+        """The queue and the first entry of its history."""
+        self._queue = queue
+        self._body = encode(queue)
+        self._entry = (queue.queue_id, entry.revision, encode(entry))
+        self.size = len(self._body) + len(self._entry[2])
+
+    def apply(self, connection: sqlite3.Connection) -> Record:
+        """The record: the new one, or the older one that has the request id."""
+        spec, status = self._queue.spec, self._queue.status
+        if spec.request_id:
+            row = connection.execute(
+                "SELECT body, version FROM queues WHERE request_id = ? AND request_id <> ''", (spec.request_id,)
+            ).fetchone()
+            if (known := decode_record(row)) is not None:
+                return known
+        # Random, so that a version of a deleted queue is never one of a later queue with the same id.
+        version = secrets.randbits(48)
+        inserted = connection.execute(
+            _INSERT,
+            (
+                spec.queue_id,
+                version,
+                spec.create_time,
+                status.state.value,
+                spec.symbol,
+                status.end_time,
+                self._queue.settled,
+                spec.request_id,
+                self._body,
+            ),
+        )
+        if inserted.rowcount != 1:
+            raise Conflict(f"queue {spec.queue_id} exists")
+        if spec.labels:
+            connection.executemany("INSERT INTO labels VALUES (?, ?, ?, ?)", _label_rows(self._queue))
+        connection.executemany("INSERT INTO targets VALUES (?, ?, ?)", _target_rows(self._queue))
+        connection.execute(_ADD_ENTRY, self._entry)
+        return Record(self._queue, str(version))
+
+
+class Replace(Write[Record]):
+    """Replace a queue whose version is known."""
+
+    operation = "replace"
+
+    def __init__(self, queue: Queue, version: str, entry: Entry | None, *, keep: int) -> None:
+        """`keep`: how many entries its history is cut to when it has a quarter more."""
+        self._queue = queue
+        self._version = int(version) if version.isdecimal() and len(version) <= 18 else -1
+        self._body = encode(queue)
+        self._entry = None if entry is None else (queue.queue_id, entry.revision, encode(entry))
+        self._keep = keep
+        self.size = len(self._body) + (len(self._entry[2]) if self._entry else 0)
+
+    def apply(self, connection: sqlite3.Connection) -> Record:
+        """The new record."""
+        queue, added = self._queue, int(self._entry is not None)
+        key = (queue.queue_id, self._version)
+        columns = (queue.status.state.value, queue.settled, queue.status.end_time)
+        rows = connection.execute(_UPDATE_BODY, (added, self._body, *key, *columns)).fetchall()
+        if not rows:
+            rows = connection.execute(_UPDATE_ALL, (added, self._body, *columns, *key)).fetchall()
+        if not rows:
+            raise Conflict(f"queue {queue.queue_id} has changed since it was read, or is gone")
+        ((version, entries),) = rows
+        if self._entry is not None:
+            connection.execute(_ADD_ENTRY, self._entry)
+            if entries > self._keep + self._keep // 4:
+                _compact(connection, queue.queue_id, surplus=entries - self._keep)
+        return Record(queue, str(version))
+
+
+class Delete(Write[None]):
+    """Remove a queue and its history."""
+
+    operation = "delete"
+
+    def __init__(self, queue_id: str) -> None:
+        """It need not exist."""
+        self._queue_id = queue_id
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Nothing to say."""
+        rows = connection.execute("DELETE FROM queues WHERE queue_id = ? RETURNING body", (self._queue_id,)).fetchall()
+        for (body,) in rows:
+            queue = decode_queue(body)
+            connection.executemany(
+                "DELETE FROM labels WHERE key = ? AND value = ? AND create_time = ? AND queue_id = ?",
+                _label_rows(queue),
+            )
+            connection.executemany(
+                "DELETE FROM targets WHERE target = ? AND create_time = ? AND queue_id = ?", _target_rows(queue)
+            )
+            connection.execute("DELETE FROM history WHERE queue_id = ?", (self._queue_id,))
+
+
+class Probe(Write[None]):
+    """Change nothing of value: a barrier behind the writes before it or, with `really`, a test that writing works."""
+
+    operation = "probe"
+
+    def __init__(self, *, really: bool) -> None:
+        """`really`: write a row."""
+        self._really = really
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Nothing to say."""
+        if self._really:
+            connection.execute("UPDATE probe SET tries = tries + 1")
+
+
+def _label_rows(queue: Queue) -> list[tuple[str, str, float, str]]:
+    spec = queue.spec
+    return [(key, value, spec.create_time, spec.queue_id) for key, value in spec.labels.items()]
+
+
+def _target_rows(queue: Queue) -> list[tuple[str, float, str]]:
+    spec = queue.spec
+    return [(target, spec.create_time, spec.queue_id) for target in sorted({job.spec.target for job in queue.jobs})]
+
+
+def _compact(connection: sqlite3.Connection, queue_id: str, *, surplus: int) -> None:
+    """Fold the oldest `surplus` entries into the one after them. The rest are not read."""
+    rows = connection.execute(
+        "SELECT body FROM history WHERE queue_id = ? ORDER BY revision LIMIT ?", (queue_id, surplus + 1)
+    ).fetchall()
+    (first,) = compact([decode_entry(body) for (body,) in rows], keep=1)
+    connection.execute("DELETE FROM history WHERE queue_id = ? AND revision < ?", (queue_id, first.revision))
+    connection.execute(
+        "UPDATE history SET body = ? WHERE queue_id = ? AND revision = ?", (encode(first), queue_id, first.revision)
+    )
+    connection.execute("UPDATE queues SET entries = entries - ? WHERE queue_id = ?", (len(rows) - 1, queue_id))

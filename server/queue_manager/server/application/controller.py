@@ -1,0 +1,287 @@
+"""Making the world match the records: one reconcile step at a time per queue.
+
+A step looks at the queue's workers, takes in what they have said, writes what follows (one compare-and-set), then makes
+the calls that the plan asks for and writes what they answered. Nothing else launches, tells or ends a worker. A step may
+be cut off anywhere, or be made twice; the next one goes on from the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from random import Random
+from typing import TypeVar
+
+import structlog
+from msgspec.structs import replace
+
+from queue_manager.server.application.instruments import Instruments
+from queue_manager.server.application.intake import Batch, Intake
+from queue_manager.server.application.outbox import Outbox
+from queue_manager.server.application.ports import Bus, Clock, Runner, WorkerCommand
+from queue_manager.server.application.records import Records, Transition
+from queue_manager.server.application.workqueue import Backoff, WorkQueue
+from queue_manager.server.domain.errors import NotFound, Unavailable
+from queue_manager.server.domain.history import Entry, Event
+from queue_manager.server.domain.launch import LaunchSpec, worker_key
+from queue_manager.server.domain.lifecycle import SpecHash, advance, reduce
+from queue_manager.server.domain.model import Job, Queue
+from queue_manager.server.domain.observation import Delayed, Heard, Lag, Observation, Recovered, Refused, WorkerStatus
+from queue_manager.server.domain.planning import Plan, live, plan
+from queue_manager.server.domain.timings import Timings
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Controller:
+    """Reconciles queues. `work.run()` runs it; `work.add(queue_id)` has a queue looked at."""
+
+    def __init__(
+        self,
+        records: Records,
+        runner: Runner,
+        bus: Bus,
+        *,
+        clock: Clock,
+        rng: Random,
+        timings: Timings,
+        launch_spec: Callable[[Queue, Job], LaunchSpec],
+        instruments: Instruments,
+        sweep: float = 60.0,
+    ) -> None:
+        """`launch_spec` says what a job is launched with; `sweep`: every live queue is looked at this often, in seconds."""
+        self._records = records
+        self._runner = runner
+        self._bus = bus
+        self._clock = clock
+        self._timings = timings
+        self._launch_spec = launch_spec
+        self._instruments = instruments
+        self._sweep = sweep
+        self._stop_sent: dict[str, float] = {}
+        self._recovered: set[str] = set()
+        self._launches = Backoff(rng)
+        self._intake: Intake | None = None
+        self._outbox: Outbox | None = None
+        self.work = WorkQueue("reconcile", self._timed_step, rng=rng)
+        records.subscribe(self)
+
+    def connect(self, *, intake: Intake, outbox: Outbox) -> None:
+        """Give it its neighbours, which need it in turn."""
+        self._intake, self._outbox = intake, outbox
+
+    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:
+        """A change that this process made: nothing to learn from it."""
+
+    def reloaded(self, queue: Queue) -> None:
+        """A queue that another process wrote, or this one in an earlier life: launches of it may be under way."""
+        self._recovered.add(queue.queue_id)
+        self.work.add(queue.queue_id)
+
+    @property
+    def spec_hash(self) -> SpecHash:
+        """What would be launched for a job, as a hash; recorded with the intent to launch it."""
+        return lambda queue, job: self._launch_spec(queue, job).spec_hash
+
+    async def sweep(self) -> None:
+        """Have every live queue looked at now and then for ever: the net under every hint that was lost."""
+        while True:
+            for queue_id in tuple(self._records.live):
+                self.work.add(queue_id)
+            await asyncio.sleep(self._sweep)
+
+    async def _timed_step(self, queue_id: str) -> float | None:
+        loop = asyncio.get_running_loop()
+        began, outcome = loop.time(), "error"
+        try:
+            again = await self._step(queue_id)
+            outcome = "ok"
+        except Unavailable:
+            outcome = "unavailable"
+            raise
+        finally:
+            self._instruments.step(outcome, loop.time() - began)
+        return again
+
+    async def _step(self, queue_id: str) -> float | None:
+        record = await self._records.find(queue_id)
+        if record is None or record.queue.settled:
+            self._forget(queue_id)
+            return None
+        queue = record.queue
+        if not queue.ended:
+            if queue_id in self._recovered:
+                queue = await self._apply(queue_id, [Recovered()])
+                self._recovered.discard(queue_id)
+            queue = await self._apply(queue_id, await self._observe(queue))
+            answers = await self._execute(queue, plan(queue, now=self._clock.now(), timings=self._timings))
+            if answers:
+                queue = await self._apply(queue_id, answers)
+        now = self._clock.now()
+        after = plan(queue, now=now, timings=self._timings)
+        if after.settle:
+            return await self._settle(queue)
+        waits = [self._launches.wait(queue_id)] if after.launch else []
+        if after.wake_at is not None:
+            waits.append(max(0.0, after.wake_at - now))
+        return min(waits, default=None)
+
+    async def _observe(self, queue: Queue) -> Sequence[WorkerStatus]:
+        keys = [worker_key(queue, job) for job in live(queue)]
+        return await self._runner.observe(keys) if keys else ()
+
+    async def _apply(self, queue_id: str, observations: Sequence[Observation]) -> Queue:
+        """Write what was observed, with all that was said meanwhile and all that follows from both."""
+        assert self._intake is not None
+        batch = self._intake.take(queue_id)
+        try:
+            record = await self._records.change(queue_id, self._transition(observations, batch))
+        except NotFound:
+            if batch is not None:
+                self._intake.stored(batch)
+            raise
+        except BaseException:
+            if batch is not None:
+                self._intake.restore(queue_id, batch)
+            raise
+        if batch is not None:
+            self._intake.stored(batch)
+        return record.queue
+
+    def _transition(self, observations: Sequence[Observation], batch: Batch | None) -> Transition:
+        assert self._outbox is not None
+        outbox = self._outbox
+
+        def transition(before: Queue) -> Queue:
+            now, timings, queue = self._clock.now(), self._timings, before
+            if batch is not None:
+                queue = reduce(queue, Heard(batch.reports), now=now, timings=timings)
+            for observation in observations:
+                queue = reduce(queue, observation, now=now, timings=timings)
+            queue = advance(queue, now=now, timings=timings, spec_hash=self.spec_hash)
+            if queue is before or queue == before:
+                return before
+            return replace(queue, published_revision=outbox.published(queue))  # costs no write of its own
+
+        return transition
+
+    async def _execute(self, queue: Queue, todo: Plan) -> list[Observation]:
+        """Make the calls of a plan, side by side where they do not depend on each other; answer what they said."""
+        if todo.send_stop:
+            await self._tell_to_stop(queue)
+        calls: list[Awaitable[Sequence[Observation]]] = [self._delete(queue, job, grace) for job, grace in todo.delete]
+        calls += [self._ask_lag(queue, job) for job in todo.ask_lag]
+        if todo.launch and not self._launches.wait(queue.queue_id):
+            calls.append(self._launch_all(queue, todo.launch, prepare=todo.prepare))
+        return [answer for answers in await _all(calls) for answer in answers]
+
+    async def _launch_all(self, queue: Queue, jobs: Sequence[Job], *, prepare: bool) -> Sequence[Observation]:
+        """Launch jobs side by side. What cannot be had now is tried again with backoff, whatever else wakes the queue."""
+        try:
+            if prepare:
+                await self._bus.prepare(queue)
+            answers = await _all([self._launch(queue, job) for job in jobs])
+        except Unavailable as error:
+            answers = [Delayed(worker_key(queue, job), f"the bus is not ready: {error.message}") for job in jobs]
+        if any(isinstance(answer, Delayed) for answer in answers):
+            self._launches.failed(queue.queue_id)
+        else:
+            self._launches.clear(queue.queue_id)
+        return answers
+
+    async def _launch(self, queue: Queue, job: Job) -> Observation:
+        spec = self._launch_spec(queue, job)
+        try:
+            # Under the hash that was recorded with the intent: by it a worker of this attempt is recognised ever after.
+            answer = await self._runner.launch(dataclasses.replace(spec, spec_hash=job.status.spec_hash))
+        except Unavailable as error:
+            self._instruments.launched("unavailable")
+            return Delayed(spec.key, error.message)
+        if isinstance(answer, Refused):
+            self._instruments.launched("refused")
+            return answer
+        self._instruments.launched("started")
+        await self._announce(queue, job)
+        return answer
+
+    async def _announce(self, queue: Queue, job: Job) -> None:
+        """The per-job `start` record of contracts section 4: informative, so a bus that is down does not matter."""
+        spec = job.spec
+        fields = {
+            "target": spec.target,
+            "symbol": queue.spec.symbol,
+            "type": spec.type,
+            "time_range": queue.spec.time_range,
+            "kafka_topic": spec.kafka_topic,
+            "collection_name": spec.collection_name,
+            "telemetry_id": spec.telemetry_id,
+            "image": spec.image,
+        }
+        try:
+            await self._bus.send(WorkerCommand(queue.queue_id, "start", fields))
+        except Unavailable as error:
+            log.info("launch not announced", queue_id=queue.queue_id, job=job.name, error=error.message)
+
+    async def _delete(self, queue: Queue, job: Job, grace: float) -> Sequence[Observation]:
+        try:
+            await self._runner.delete(worker_key(queue, job), grace=grace)
+        except Unavailable as error:
+            log.warning("deletion will be repeated", queue_id=queue.queue_id, job=job.name, error=error.message)
+        return ()
+
+    async def _ask_lag(self, queue: Queue, job: Job) -> Sequence[Observation]:
+        try:
+            lag = await self._bus.lag(queue, job)
+        except Unavailable as error:
+            log.info("lag not known", queue_id=queue.queue_id, job=job.name, error=error.message)
+            lag = None
+        return (Lag(job.name, lag),)
+
+    async def _tell_to_stop(self, queue: Queue) -> None:
+        loop = asyncio.get_running_loop()
+        last = self._stop_sent.get(queue.queue_id)
+        if last is not None and loop.time() < last + self._timings.stop_resend:
+            return
+        try:
+            await self._bus.send(WorkerCommand(queue.queue_id, "stop"))
+            self._stop_sent[queue.queue_id] = loop.time()
+        except Unavailable as error:
+            log.warning("stop not sent; the deadline will end the workers", queue_id=queue.queue_id, error=error.message)
+
+    async def _settle(self, queue: Queue) -> float | None:
+        """The queue has ended: once the runner and the outbox have no more to do for it, its record is closed."""
+        assert self._outbox is not None
+        workers = [worker_key(queue, job) for job in queue.jobs if job.status.runner is not None]
+        if workers:
+            await self._runner.release(workers)
+        published = self._outbox.published(queue)
+        if published < queue.history_revision:
+            return None  # the outbox wakes this queue when it is done
+
+        def settle(current: Queue) -> Queue:
+            if not current.ended or published < current.history_revision:
+                return current
+            return replace(current, settled=True, published_revision=published)
+
+        record = await self._records.change(queue.queue_id, settle)
+        if record.queue.settled:
+            self._outbox.forget(queue.queue_id)
+            self._forget(queue.queue_id)
+        return None
+
+    def _forget(self, queue_id: str) -> None:
+        self._stop_sent.pop(queue_id, None)
+        self._launches.clear(queue_id)
+        self._recovered.discard(queue_id)
+
+
+async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all, also where one fails: then that failure is raised once none is under way any more."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]

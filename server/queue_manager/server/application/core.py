@@ -1,0 +1,146 @@
+"""The core, put together: the same whether its parts are real or simulated.
+
+Everything that touches the world comes in from outside: the three ports, the clock, randomness, and how a queue and an
+event are encoded for callers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from string import ascii_lowercase, digits
+from typing import Final
+
+import structlog
+
+from queue_manager.server.application.controller import Controller
+from queue_manager.server.application.instruments import Instruments
+from queue_manager.server.application.intake import Intake
+from queue_manager.server.application.outbox import Outbox
+from queue_manager.server.application.ports import Bus, Clock, Runner, StateStore
+from queue_manager.server.application.queues import QueueService
+from queue_manager.server.application.records import Records
+from queue_manager.server.application.retention import Retention
+from queue_manager.server.application.watch import WatchHub
+from queue_manager.server.domain.catalogue import Catalogue
+from queue_manager.server.domain.errors import Unavailable
+from queue_manager.server.domain.history import Event
+from queue_manager.server.domain.launch import LaunchSpec, Platform, launch_spec
+from queue_manager.server.domain.model import Job, Queue
+from queue_manager.server.domain.timings import Timings
+
+log = structlog.get_logger(__name__)
+
+SUFFIX_LENGTH: Final = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreSettings:
+    """What can be set about the core; durations in seconds."""
+
+    timings: Timings = Timings()
+    heartbeat: float = 15.0
+    max_watchers: int = 10_000
+    sweep: float = 60.0
+    telemetry_window: float = 0.2
+    retention: float = 30 * 86400.0
+
+
+class Core:
+    """The Queue Manager less its outside: `service` is what callers use, `run` is its working life."""
+
+    def __init__(
+        self,
+        *,
+        store: StateStore,
+        runner: Runner,
+        bus: Bus,
+        clock: Clock,
+        rng: Random,
+        catalogue: Catalogue,
+        platform: Platform,
+        settings: CoreSettings,
+        encode_queue: Callable[[Queue], bytes],
+        encode_event: Callable[[Event], bytes],
+        instruments: Instruments,
+    ) -> None:
+        """Put the parts together; nothing runs yet."""
+        timings = replace(settings.timings, launch_settle=runner.launch_settle)
+        self.ready = asyncio.Event()
+        self.records = Records(store, clock=clock, encode=encode_queue, instruments=instruments)
+        self.hub = WatchHub(
+            self.records,
+            store,
+            encode_event=encode_event,
+            instruments=instruments,
+            heartbeat=settings.heartbeat,
+            max_watchers=settings.max_watchers,
+        )
+
+        def spec(queue: Queue, job: Job) -> LaunchSpec:
+            return launch_spec(queue, job, catalogue, platform)
+
+        self.controller = Controller(
+            self.records,
+            runner,
+            bus,
+            clock=clock,
+            rng=rng,
+            timings=timings,
+            launch_spec=spec,
+            instruments=instruments,
+            sweep=settings.sweep,
+        )
+        work = self.controller.work
+        self.outbox = Outbox(self.records, store, bus, done=work.add, rng=rng, instruments=instruments)
+        self.intake = Intake(
+            self.records, wake=work.add_after, instruments=instruments, window=settings.telemetry_window
+        )
+        self.controller.connect(intake=self.intake, outbox=self.outbox)
+        self.service = QueueService(
+            self.records,
+            store,
+            self.hub,
+            catalogue=catalogue,
+            clock=clock,
+            timings=timings,
+            new_suffix=lambda: "".join(rng.choices(ascii_lowercase + digits, k=SUFFIX_LENGTH)),
+            launch_spec=spec,
+            wake=work.add,
+        )
+        self._retention = Retention(self.records, store, runner, bus, clock=clock, keep=settings.retention)
+        self._parts = (store, runner, bus)
+        runner.subscribe(work.add)
+        bus.subscribe(self.intake)
+
+    async def run(self) -> None:
+        """Load what is unfinished, then reconcile until cancelled. `ready` is set once every record is known."""
+        delay = 0.5
+        while True:
+            try:
+                count = await self.records.load_unsettled()
+                break
+            except Unavailable as error:
+                log.warning("the store cannot be read yet", error=error.message, retry_in=delay)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 15.0)
+        log.info("records loaded", unfinished=count)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.controller.work.run(), name="reconcile")
+            tasks.create_task(self.outbox.work.run(), name="publish")
+            tasks.create_task(self.controller.sweep(), name="sweep")
+            tasks.create_task(self._retention.run(), name="retention")
+            self.intake.open()
+            self.ready.set()
+
+    async def problems(self) -> dict[str, str]:
+        """Which parts cannot be reached now, and why."""
+        found = {} if self.ready.is_set() else {"records": "not loaded yet"}
+        for name, part in zip(("store", "runner", "bus"), self._parts, strict=True):
+            try:
+                await part.check()
+            except Unavailable as error:
+                found[name] = error.message
+        return found

@@ -1,0 +1,37 @@
+"""What the core tells of its own working. `observability` makes Prometheus metrics of it; tests listen or ignore it."""
+
+from __future__ import annotations
+
+from queue_manager.server.domain.history import Event
+from queue_manager.server.domain.model import Queue
+
+
+class Instruments:
+    """Does nothing; override what is of interest. Times are seconds."""
+
+    def changed(self, before: Queue | None, after: Queue, event: Event | None) -> None:
+        """A queue's record has a new form: created (`before` is None), changed, or loaded from the store (no event)."""
+
+    def removed(self, queue: Queue) -> None:
+        """A queue's record was deleted, or is no longer kept in memory."""
+
+    def step(self, outcome: str, seconds: float) -> None:
+        """A reconcile step ended: `ok`, `unavailable` or `error`."""
+
+    def launched(self, outcome: str) -> None:
+        """A launch call ended: `started`, `refused` or `unavailable`."""
+
+    def telemetry(self, outcome: str, count: int = 1) -> None:
+        """Messages were taken in: `accepted`, `unknown` or `unreadable`."""
+
+    def first_telemetry(self, seconds: float) -> None:
+        """A queue's first worker reported, so long after the queue was accepted."""
+
+    def published(self, count: int) -> None:
+        """Events went out on the bus."""
+
+    def watchers(self, change: int) -> None:
+        """Subscribers came or went."""
+
+    def frame(self, kind: str, merged: int) -> None:
+        """A frame was handed to a watcher."""

@@ -1,0 +1,121 @@
+"""Publishing every event, in order per queue, at least once.
+
+The outbox is part of the record: history has the events, `published_revision` says how far they are out. That number is
+written along with whatever is written next, so it may lag behind; after a crash, the events beyond it are published
+again under the same ids. What is to be published is kept in memory up to a bound, and read from history beyond it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Final
+
+from queue_manager.server.application.instruments import Instruments
+from queue_manager.server.application.ports import Bus, Publication, StateStore
+from queue_manager.server.application.records import Records
+from queue_manager.server.application.workqueue import WorkQueue
+from queue_manager.server.domain.history import Entry, Event
+from queue_manager.server.domain.model import Queue
+from queue_manager.server.domain.publication import publications
+
+KEPT: Final = 64
+"""Entries kept in memory per queue; where more wait, they are read from history."""
+
+
+class Outbox:
+    """Publishes what `Records` says. A listener of it."""
+
+    def __init__(
+        self,
+        records: Records,
+        store: StateStore,
+        bus: Bus,
+        *,
+        done: Callable[[str], None],
+        rng: Random,
+        instruments: Instruments,
+    ) -> None:
+        """`done(queue_id)` is called when an ended queue's last event is out."""
+        self._records = records
+        self._store = store
+        self._bus = bus
+        self._done = done
+        self._instruments = instruments
+        self._waiting: dict[str, deque[Entry] | None] = {}  # None: look into history
+        self._published: dict[str, int] = {}
+        self.work = WorkQueue("publish", self._publish, rng=rng)
+        records.subscribe(self)
+
+    @property
+    def depth(self) -> int:
+        """Queues that have events to publish."""
+        return len(self._waiting)
+
+    def published(self, queue: Queue) -> int:
+        """Events of this queue up to this revision are out."""
+        return max(self._published.get(queue.queue_id, 0), queue.published_revision)
+
+    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:
+        """An entry was stored: publish it."""
+        if entry is None:
+            return
+        waiting = self._waiting.setdefault(queue.queue_id, deque())
+        if waiting is not None:
+            waiting.append(entry)
+            if len(waiting) > KEPT:
+                self._waiting[queue.queue_id] = None
+        self.work.add(queue.queue_id)
+
+    def reloaded(self, queue: Queue) -> None:
+        """A queue was loaded from the store: publish what may not be out yet."""
+        if queue.history_revision > self.published(queue):
+            self._waiting[queue.queue_id] = None
+            self.work.add(queue.queue_id)
+
+    def forget(self, queue_id: str) -> None:
+        """The queue is settled or gone."""
+        self._waiting.pop(queue_id, None)
+        self._published.pop(queue_id, None)
+
+    async def _publish(self, queue_id: str) -> None:
+        record = await self._records.find(queue_id)
+        if record is None:
+            self.forget(queue_id)
+            return
+        queue = record.queue
+        waiting = self._waiting.get(queue_id, deque())
+        entries: Iterable[Entry] = tuple(waiting) if waiting is not None else await self._store.history(queue_id)
+        since = self.published(queue)
+        fresh = [entry for entry in entries if entry.revision > since]
+        if fresh:
+            await self._bus.publish([event for entry in fresh for event in self._events(queue, entry)])
+            self._published[queue_id] = since = fresh[-1].revision
+            self._instruments.published(len(fresh))
+        self._trim(queue_id, since)
+        newest = await self._records.find(queue_id)
+        if newest is not None and newest.queue.ended and since >= newest.queue.history_revision:
+            self._done(queue_id)
+
+    def _trim(self, queue_id: str, since: int) -> None:
+        """Drop what is out; what came while it was being published stays and is published next."""
+        waiting = self._waiting.get(queue_id)
+        if waiting is None:
+            record = self._records.live.get(queue_id)
+            if record is None or record.queue.history_revision <= since:
+                self._waiting.pop(queue_id, None)
+            else:
+                self.work.add(queue_id)
+            return
+        while waiting and waiting[0].revision <= since:
+            waiting.popleft()
+        if not waiting:
+            del self._waiting[queue_id]
+
+    @staticmethod
+    def _events(queue: Queue, entry: Entry) -> list[Publication]:
+        return [
+            Publication(event_id=event_id, queue_id=queue.queue_id, value=value)
+            for event_id, value in publications(queue, entry)
+        ]

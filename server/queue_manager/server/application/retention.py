@@ -1,0 +1,54 @@
+"""Removing queues that ended longer ago than they are kept, with what the runner and the bus still keep of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from queue_manager.server.application.ports import Bus, Clock, Runner, StateStore
+from queue_manager.server.application.records import Records
+from queue_manager.server.domain.errors import Unavailable
+from queue_manager.server.domain.launch import worker_key
+
+log = structlog.get_logger(__name__)
+
+LONGEST_PAUSE: Final = 3600.0
+PAGE: Final = 100
+
+
+class Retention:
+    """Looks for old queues once an hour, or ten times within `keep` where that is shorter."""
+
+    def __init__(
+        self, records: Records, store: StateStore, runner: Runner, bus: Bus, *, clock: Clock, keep: float
+    ) -> None:
+        """`keep`: for how long after their end queues are kept, in seconds."""
+        self._records = records
+        self._store = store
+        self._runner = runner
+        self._bus = bus
+        self._clock = clock
+        self._keep = keep
+
+    async def run(self) -> None:
+        """Remove old queues for ever."""
+        while True:
+            try:
+                await self._sweep()
+            except Unavailable as error:
+                log.warning("old queues not removed; tried again later", error=error.message)
+            await asyncio.sleep(min(LONGEST_PAUSE, max(1.0, self._keep / 10)))
+
+    async def _sweep(self) -> None:
+        while ids := await self._store.ended_before(self._clock.now() - self._keep, limit=PAGE):
+            for queue_id in ids:
+                record = await self._records.find(queue_id)
+                if record is None:
+                    continue
+                # What is outside goes first: a record that is still there is tried again, an orphan never would be.
+                await self._runner.forget([worker_key(record.queue, job) for job in record.queue.jobs])
+                await self._bus.forget(record.queue)
+                await self._records.delete(queue_id)
+                log.info("old queue removed", queue_id=queue_id)

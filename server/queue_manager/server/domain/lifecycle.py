@@ -1,0 +1,246 @@
+"""Where states change, and nowhere else.
+
+`reduce` takes in one observation. `advance` then does what follows from the record and the time alone: verdicts that are
+due, timeouts, the failure policy, gates, the queue's own state. Both are pure and idempotent: the same observation again,
+or one that comes late, changes nothing. Terminal job states are never left. What to do about a state is `planning`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from queue_manager.server.domain.model import (
+    EndIntent,
+    Ending,
+    Job,
+    JobState,
+    JobStatus,
+    Queue,
+    QueueState,
+    Reason,
+    StateReason,
+    Stop,
+    StopMode,
+    cut,
+)
+from queue_manager.server.domain.observation import (
+    Delayed,
+    Heard,
+    Lag,
+    Observation,
+    Phase,
+    Recovered,
+    Refused,
+    StopRequested,
+    WorkerStatus,
+)
+from queue_manager.server.domain.rules import apply_gates, apply_limits, apply_policy, derive_state, feeders_ended
+from queue_manager.server.domain.telemetry import Telemetry, resolve
+from queue_manager.server.domain.timings import Timings
+from queue_manager.server.domain.verdict import conclude, hear
+
+SpecHash = Callable[[Queue, Job], str]
+
+
+def reduce(queue: Queue, observation: Observation, *, now: float, timings: Timings) -> Queue:
+    """The queue after one observation."""
+    match observation:
+        case WorkerStatus(key=key):
+            return _update(queue, key.job, lambda job: _seen(job, observation, now, timings))
+        case Refused(key=key, reason=reason):
+            return _update(queue, key.job, lambda job: _refused(job, key.attempt, reason, now, timings))
+        case Delayed(key=key, message=message):
+            return _update(queue, key.job, lambda job: _delayed(job, key.attempt, message))
+        case Recovered():
+            return replace(queue, jobs=tuple(_unsure(job) for job in queue.jobs))
+        case Heard(reports=reports):
+            for report in reports:
+                queue = _heard(queue, report, now)
+            return queue
+        case Lag(job=name, lag=lag):
+            return _update(queue, name, lambda job: _lag(queue, job, lag, now))
+        case StopRequested():
+            return _stop_requested(queue, observation, now, timings)
+
+
+def advance(queue: Queue, *, now: float, timings: Timings, spec_hash: SpecHash) -> Queue:
+    """The queue after everything that follows from its record and the time. `spec_hash` names what would be launched."""
+    if queue.ended:
+        return queue
+    queue = replace(queue, jobs=tuple(_conclude_if_due(job, now, timings) for job in queue.jobs))
+    queue = apply_limits(queue, now=now, timings=timings)
+    queue = apply_policy(queue, now=now, timings=timings)
+    queue = apply_gates(queue, now=now, spec_hash=spec_hash)
+    return derive_state(queue, now=now)
+
+
+def _update(queue: Queue, name: str, change: Callable[[Job], JobStatus]) -> Queue:
+    """The queue with one job's status changed; a job that has ended, or that there is not, is left alone."""
+    for index, job in enumerate(queue.jobs):
+        if job.spec.name == name:
+            if job.ended or (status := change(job)) is job.status:
+                return queue
+            jobs = (*queue.jobs[:index], replace(job, status=status), *queue.jobs[index + 1 :])
+            return replace(queue, jobs=jobs)
+    return queue
+
+
+def _end(job: Job, status: JobStatus, now: float) -> JobStatus:
+    """The status of a job whose worker is over: with its verdict."""
+    state, reason = conclude(replace(job, status=status))
+    return replace(status, state=state, reason=reason, end_time=now)
+
+
+def _seen(job: Job, seen: WorkerStatus, now: float, timings: Timings) -> JobStatus:
+    status = job.status
+    if seen.key.attempt != status.attempt or status.state is JobState.PENDING:
+        return status
+    other = seen.ref is not None and status.runner is not None and seen.ref.uid != status.runner.uid
+    if seen.phase is Phase.ABSENT or other:
+        return _gone(job, now, timings)
+    if status.state is JobState.LAUNCHING:
+        if seen.spec_hash != status.spec_hash:
+            if status.ending is not None:
+                return _end(job, status, now)
+            text = f"a worker named {seen.key.name} exists with another specification; remove it, then start a new queue"
+            reason = StateReason(code=Reason.CONFIG_ERROR, message=text)
+            return replace(status, state=JobState.FAILED, reason=reason, end_time=now)
+        status = replace(status, state=JobState.STARTING, reason=None, runner=seen.ref, accept_time=now)
+    if seen.phase is Phase.WAITING:
+        return status if status.reason == seen.reason else replace(status, reason=seen.reason)
+    if status.state is JobState.STARTING:
+        start = seen.start_time if seen.start_time is not None else now
+        runner = seen.ref or status.runner
+        status = replace(status, state=JobState.RUNNING, reason=None, start_time=start, runner=runner)
+    if seen.phase is Phase.ENDED:
+        if status.ending is not None and seen.end_time is not None and seen.end_time < status.ending.time:
+            status = replace(status, ending=None)  # it had ended by itself before that was decided
+        if status.worker_end_time is None:
+            status = replace(status, worker_end_time=now, exit_code=seen.exit_code, exit_reason=seen.reason)
+        if seen.telemetry_complete:
+            return _end(job, status, now)
+    return status
+
+
+def _gone(job: Job, now: float, timings: Timings) -> JobStatus:
+    """There is no worker of that name. Before its launch was confirmed that says nothing, unless it can no more come."""
+    status = job.status
+    if status.state is JobState.LAUNCHING:
+        ending = status.ending
+        settled = ending is not None and now >= ending.time + timings.launch_settle
+        return _end(job, status, now) if settled else status
+    return _end(job, status, now)
+
+
+def _conclude_if_due(job: Job, now: float, timings: Timings) -> Job:
+    """A worker has ended, but what it said comes another way: its last word is waited for, up to a grace."""
+    status = job.status
+    if job.ended or status.worker_end_time is None:
+        return job
+    nothing_to_wait_for = status.exit_code != 0 or bool(status.words.final)
+    if nothing_to_wait_for or now >= status.worker_end_time + timings.verdict_grace:
+        return replace(job, status=_end(job, status, now))
+    return job
+
+
+def _refused(job: Job, attempt: int, reason: StateReason, now: float, timings: Timings) -> JobStatus:
+    """It will not be launched; but an earlier call may have been, so its absence is confirmed before it is FAILED."""
+    status = job.status
+    if attempt != status.attempt or status.state is not JobState.LAUNCHING or status.ending is not None:
+        return status
+    ending = EndIntent(
+        why=Ending.REFUSED, time=now, delete_at=now, grace=timings.delete_grace, message=reason.message, code=reason.code
+    )
+    status = replace(status, reason=reason, ending=ending)
+    return status if status.launch_unsure else _end(job, status, now)
+
+
+def _unsure(job: Job) -> Job:
+    if job.status.state is not JobState.LAUNCHING or job.status.launch_unsure:
+        return job
+    return replace(job, status=replace(job.status, launch_unsure=True))
+
+
+def _delayed(job: Job, attempt: int, message: str) -> JobStatus:
+    status = job.status
+    if attempt != status.attempt or status.state is not JobState.LAUNCHING:
+        return status
+    reason = StateReason(code=Reason.WAITING_FOR_RUNNER, message=cut(message))
+    return replace(status, reason=reason, launch_unsure=True)
+
+
+def _lag(queue: Queue, job: Job, lag: int | None, now: float) -> JobStatus:
+    status = job.status
+    idle = lag == 0 and feeders_ended(queue, job)
+    since = (status.no_lag_since if status.no_lag_since is not None else now) if idle else None
+    return status if since == status.no_lag_since else replace(status, no_lag_since=since)
+
+
+def _heard(queue: Queue, report: Telemetry, now: float) -> Queue:
+    if report.position is not None:
+        if report.position <= queue.applied.get(report.source, -1):
+            return queue
+        queue = replace(queue, applied={**queue.applied, report.source: report.position})
+    name = resolve(queue, report)
+    if name is None:
+        text = cut(report.error or report.message or "")
+        return replace(queue, status=replace(queue.status, message=text)) if text and not queue.ended else queue
+    return _update(queue, name, lambda job: _said(job, report, now))
+
+
+def _said(job: Job, report: Telemetry, now: float) -> JobStatus:
+    status = job.status
+    if status.state is JobState.PENDING or (status.attempt > 1 and report.time < status.create_time):
+        return status  # an earlier attempt's; the first has no earlier one, so there an older time is a clock that is off
+    last = status.last_telemetry_time
+    newest = last is None or report.time >= last
+    is_error = report.status == "error"
+    return replace(
+        status,
+        words=hear(status.words, report, now),
+        records_written=max(status.records_written, report.records_written or 0),
+        progress=report.progress if newest and report.progress is not None else status.progress,
+        message=cut(report.message) if newest and report.message else status.message,
+        last_error=cut(report.error or report.message or status.last_error) if is_error else status.last_error,
+        error_count=status.error_count + is_error,
+        last_telemetry_time=report.time if newest else last,
+    )
+
+
+def _stop_requested(queue: Queue, wish: StopRequested, now: float, timings: Timings) -> Queue:
+    if queue.ended:
+        return queue
+    force = wish.mode is StopMode.FORCE
+    deadline = now if force else now + wish.grace_period
+    stop = queue.status.stop
+    if stop is None:
+        stop = Stop(mode=wish.mode, time=now, deadline=deadline, reason=cut(wish.reason), by=wish.by)
+    elif force and stop.mode is not StopMode.FORCE:
+        stop = replace(stop, mode=StopMode.FORCE, deadline=min(deadline, stop.deadline))
+    elif deadline < stop.deadline:
+        stop = replace(stop, deadline=deadline)
+    grace = 0.0 if stop.mode is StopMode.FORCE else timings.delete_grace
+    text = f"stopped by {stop.by}" + (f": {stop.reason}" if stop.reason else "")
+
+    def intend(job: Job) -> Job:
+        if job.ended:
+            return job
+        status = job.status
+        ending = status.ending or EndIntent(
+            why=Ending.STOP, time=now, delete_at=stop.deadline, grace=grace, message=text
+        )
+        ending = replace(ending, delete_at=min(ending.delete_at, stop.deadline), grace=min(ending.grace, grace))
+        status = status if ending == status.ending else replace(status, ending=ending)
+        if status.state is JobState.PENDING:
+            return replace(job, status=_end(job, status, now))
+        return job if status is job.status else replace(job, status=status)
+
+    state = replace(
+        queue.status,
+        state=QueueState.STOPPING,
+        reason=StateReason(code=Reason.STOPPED_BY_USER, message=text),
+        stop=stop,
+    )
+    return replace(queue, status=state, jobs=tuple(intend(job) for job in queue.jobs))

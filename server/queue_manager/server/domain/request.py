@@ -1,0 +1,406 @@
+"""A request to start a queue: what it may say, and the queue that it becomes.
+
+`accept` checks everything before it answers, so a caller sees all violations at once, in the order of the request's
+fields. The rules of single values are in `field_rules`, what a target takes is in the catalogue; here is how they go
+together. Nothing is recorded or launched, and whether a `request_id` was used before is the store's to say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Final
+
+from queue_manager.server.domain import field_rules, naming
+from queue_manager.server.domain.catalogue import Catalogue, Target, TargetType, nearest
+from queue_manager.server.domain.errors import InvalidRequest, Violation
+from queue_manager.server.domain.field_rules import quote
+from queue_manager.server.domain.model import (
+    Dependency,
+    DependencyCondition,
+    FailurePolicy,
+    Job,
+    JobName,
+    JobSpec,
+    JobStatus,
+    Queue,
+    QueueSpec,
+    QueueStatus,
+    cut,
+)
+
+MAX_REQUESTS: Final = 64
+MAX_COLLECTION_INPUTS: Final = 64
+MAX_PARAMETERS: Final = 64
+MAX_LABELS: Final = 32
+MAX_REQUESTED_BY: Final = 256
+DEFAULT_START_TIMEOUT: Final = 600.0
+"""Seconds: 10 minutes."""
+
+FIELDS: Final = (
+    *("interval", "collection_inputs", "collection_output", "graph_collection", "model_output", "inference_interval"),
+    *("source", "collection_name", "image", "parameters", "depends_on", "timeout"),
+)
+"""The fields of `requests[]` beside target and type, in the order of the contract."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DependencyRequest:
+    """A gate as the caller wrote it."""
+
+    job: str
+    condition: DependencyCondition | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """One microservice as the caller wrote it; an empty value is one that was not given."""
+
+    target: str = ""
+    type: str = ""
+    interval: str = ""
+    collection_inputs: Sequence[str] = ()
+    collection_output: str = ""
+    graph_collection: str = ""
+    model_output: str = ""
+    inference_interval: str = ""
+    source: str = ""
+    collection_name: str = ""
+    image: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    depends_on: Sequence[DependencyRequest] = ()
+    timeout: float | None = None
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """A request to start a queue as the caller wrote it; an empty value is one that was not given."""
+
+    symbol: str = ""
+    time_range: str = ""
+    requests: Sequence[JobRequest] = ()
+    request_id: str = ""
+    validate_only: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    failure_policy: FailurePolicy | None = None
+    start_timeout: float | None = None
+    """Seconds."""
+    malformed: Sequence[Violation] = ()
+    """What could not be expressed above (an enum's number that nobody knows), found while the request was read."""
+
+
+def accept(request: StartRequest, catalogue: Catalogue, *, now: float, suffix: str, requested_by: str) -> Queue:
+    """The queue that the request asks for: PENDING, at revision 0, with everything derived.
+
+    `now` is UTC epoch seconds, `suffix` the 6 of [a-z0-9] that make its id unique. Raises `InvalidRequest` with every
+    violation; of a list or map that is longer than allowed, only the entries up to the limit are looked at.
+    """
+    today = datetime.fromtimestamp(now, UTC).date()
+    if violations := list(_Check(request, catalogue, today).violations()):
+        raise InvalidRequest(violations)
+    first_day = naming.parse_time_range(request.time_range)[0] if request.time_range else today
+    symbol = request.symbol.upper()
+    queue_id = naming.queue_id(symbol, request.requests[0].type, first_day, suffix)
+    names = naming.job_names([job.target for job in request.requests])
+
+    def build(name: JobName, job: JobRequest) -> Job:
+        entry = catalogue.type_of(job.target, job.type)
+        assert entry is not None, "checked above"
+        derived = naming.collection_name(symbol, job.type, request.time_range, today) if entry.fills_collection else ""
+        spec = JobSpec(
+            name=name,
+            target=job.target,
+            type=job.type,
+            telemetry_id=naming.telemetry_id(name, suffix),
+            kafka_topic=naming.kafka_topic(queue_id, job.type),
+            image=job.image or entry.default_image,
+            lifetime=entry.lifetime,
+            interval=job.interval or entry.interval_in(job.type),
+            collection_inputs=tuple(job.collection_inputs),
+            collection_output=job.collection_output,
+            graph_collection=job.graph_collection,
+            model_output=job.model_output,
+            inference_interval=job.inference_interval,
+            source=job.source,
+            collection_name=job.collection_name or derived,
+            parameters=dict(job.parameters),
+            depends_on=tuple(
+                Dependency(job=JobName(gate.job), condition=gate.condition or DependencyCondition.FINISHED)
+                for gate in job.depends_on
+            ),
+            timeout=job.timeout,
+            feeds=entry.feeds,
+            reads=entry.reads,
+            consumer_group=entry.consumer_group.replace("{queue_id}", queue_id),
+        )
+        return Job(spec=spec, status=JobStatus(create_time=now))
+
+    return Queue(
+        spec=QueueSpec(
+            queue_id=queue_id,
+            symbol=symbol,
+            create_time=now,
+            start_timeout=DEFAULT_START_TIMEOUT if request.start_timeout is None else request.start_timeout,
+            time_range=request.time_range,
+            labels=dict(request.labels),
+            request_id=request.request_id,
+            fingerprint=fingerprint(request),
+            failure_policy=request.failure_policy or FailurePolicy.KEEP_GOING,
+            requested_by=cut(requested_by, MAX_REQUESTED_BY),
+        ),
+        status=QueueStatus(update_time=now),
+        jobs=tuple(build(name, job) for name, job in zip(names, request.requests, strict=True)),
+    )
+
+
+def fingerprint(request: StartRequest) -> str:
+    """Hash of all that the request asks for, to tell a repeated `request_id` from a misused one.
+
+    `request_id` and `validate_only` are no part of it; neither is how a default is written (left out or spelt out) nor
+    the symbol's case.
+    """
+    policy = request.failure_policy or FailurePolicy.KEEP_GOING
+    start_timeout = DEFAULT_START_TIMEOUT if request.start_timeout is None else request.start_timeout
+    jobs = [{name: _plain(getattr(job, name)) for name in ("target", "type", *FIELDS)} for job in request.requests]
+    body = [request.symbol.upper(), request.time_range, jobs, dict(request.labels), policy, float(start_timeout)]
+    return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _plain(value: object) -> object:
+    """A field's value in a form that JSON writes in one way only."""
+    if isinstance(value, DependencyRequest):
+        return [value.job, value.condition or DependencyCondition.FINISHED]
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return float(value) if isinstance(value, int) else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A job of the request, with what the catalogue says of it; None where the catalogue does not know it."""
+
+    index: int
+    job: JobRequest
+    target: Target | None
+    type: TargetType | None
+
+    @property
+    def path(self) -> str:
+        return f"requests[{self.index}]"
+
+    @property
+    def words(self) -> str:
+        return f"{self.job.target} {self.job.type}"
+
+
+class _Check:
+    """All rules over one request; every method yields violations in the order of what it looks at."""
+
+    def __init__(self, request: StartRequest, catalogue: Catalogue, today: date) -> None:
+        self._request = request
+        self._catalogue = catalogue
+        self._entries = []
+        for i, job in enumerate(request.requests[:MAX_REQUESTS]):
+            target = catalogue.target(job.target)
+            self._entries.append(_Entry(i, job, target, target.type_of(job.type) if target else None))
+        self._names = naming.job_names([job.target for job in request.requests])
+        self._circles = find_circles(self._names, [entry.job for entry in self._entries])
+        self._derived = self._derived_collections(today)
+
+    def violations(self) -> Iterator[Violation]:
+        request = self._request
+        yield from _broken("symbol", field_rules.symbol(request.symbol))
+        yield from self._time_range()
+        if not request.requests:
+            yield Violation("requests", f"is required; name 1 to {MAX_REQUESTS} microservices to launch")
+        yield from _too_many("requests", request.requests, MAX_REQUESTS, "split the queue")
+        for entry in self._entries:
+            yield from self._job(entry)
+        if request.request_id:
+            yield from _broken("request_id", field_rules.request_id(request.request_id))
+        yield from _too_many("labels", request.labels, MAX_LABELS, "leave some out")
+        for name in list(request.labels)[:MAX_LABELS]:
+            path = f"labels[{field_rules.key(name)}]"
+            yield from _broken(path, field_rules.label_key(name))
+            yield from _broken(path, field_rules.label_value(request.labels[name]))
+        yield from self._malformed("failure_policy")
+        if request.start_timeout is not None:
+            yield from _broken("start_timeout", field_rules.start_timeout(request.start_timeout))
+
+    def _time_range(self) -> Iterator[Violation]:
+        if self._request.time_range:
+            yield from _broken("time_range", field_rules.time_range(self._request.time_range))
+            return
+        needing = next((entry for entry in self._entries if entry.type and entry.type.needs_time_range), None)
+        if needing:
+            rule = (
+                f"is required, because {needing.path} ({needing.words}) loads history; add it as YYYY-MM-DD:YYYY-MM-DD"
+            )
+            yield Violation("time_range", rule)
+
+    def _job(self, entry: _Entry) -> Iterator[Violation]:
+        yield from self._target(entry)
+        for name in FIELDS:
+            value = getattr(entry.job, name)
+            given = value is not None if name == "timeout" else bool(value)
+            if given and entry.type and not entry.type.takes(name):
+                yield Violation(f"{entry.path}.{name}", f"{entry.words} takes no {name}; leave it out")
+            elif given:
+                yield from self._field(entry, name, f"{entry.path}.{name}")
+            else:
+                yield from _missing(entry, name)
+
+    def _target(self, entry: _Entry) -> Iterator[Violation]:
+        job, path, target = entry.job, entry.path, entry.target
+        if target is None:
+            wrong = f"{quote(job.target)} is not a known target" if job.target else "is required"
+            hint = _did_you_mean(self._catalogue.nearest_target(job.target))
+            known = ", ".join(self._catalogue.targets)
+            yield Violation(f"{path}.target", f"{wrong}; {hint}the catalogue has {known}")
+            if not job.type:
+                yield Violation(f"{path}.type", "is required; say what the worker does, as ListTargets tells")
+        elif entry.type is None:
+            wrong = f"{quote(job.type)} is not a type of {target.name}" if job.type else "is required"
+            hint = _did_you_mean(target.nearest_type(job.type))
+            known = ", ".join(known.name for known in target.types)
+            yield Violation(f"{path}.type", f"{wrong}; {hint}{target.name} takes {known}")
+
+    def _field(self, entry: _Entry, name: str, path: str) -> Iterator[Violation]:
+        """The rules of a field that was given and may be."""
+        job = entry.job
+        if name == "collection_inputs":
+            yield from _too_many(path, job.collection_inputs, MAX_COLLECTION_INPUTS, "leave some out")
+            for j, collection in enumerate(job.collection_inputs[:MAX_COLLECTION_INPUTS]):
+                if collection not in self._derived:
+                    yield from _broken(f"{path}[{j}]", field_rules.collection(collection))
+        elif name == "parameters":
+            yield from _too_many(path, job.parameters, MAX_PARAMETERS, "leave some out")
+            for key in list(job.parameters)[:MAX_PARAMETERS]:
+                yield from _parameter(f"{path}[{field_rules.key(key)}]", key, job.parameters[key], entry.target)
+            yield from _missing(entry, name)
+        elif name == "depends_on":
+            yield from self._depends_on(entry, path)
+        elif name == "timeout":
+            yield from _broken(path, field_rules.timeout(job.timeout or 0))
+        else:
+            value = getattr(job, name)
+            named = entry.type.interval_in(job.type) if entry.type and name == "interval" else ""
+            if named and value != named:
+                rule = f"contradicts type {job.type}, which names {named}; set it to {named} or leave it out"
+                yield Violation(path, f"{quote(value)} {rule}")
+                return
+            rule_of = field_rules.OF_TEXT_FIELDS[name]
+            if rule_of is not field_rules.collection or value not in self._derived:
+                yield from _broken(path, rule_of(value))
+
+    def _depends_on(self, entry: _Entry, path: str) -> Iterator[Violation]:
+        gates, own, seen = entry.job.depends_on, self._names[entry.index], set[str]()
+        yield from _too_many(path, gates, MAX_REQUESTS, "name each job once")
+        for j, gate in enumerate(gates[:MAX_REQUESTS]):
+            at = f"{path}[{j}].job"
+            if gate.job == own:
+                yield Violation(at, f"{quote(own)} cannot wait for itself; name another job")
+            elif gate.job not in self._names:
+                hint = _did_you_mean(nearest(gate.job, self._names))
+                known = cut(", ".join(map(_bare, self._names[:MAX_REQUESTS])), 1024)
+                yield Violation(at, f"{quote(gate.job)} is not a job of this queue; {hint}its jobs are {known}")
+            elif gate.job in seen:
+                yield Violation(at, f"{quote(gate.job)} is named twice; name each job once")
+            elif circle := self._circles.get((entry.index, j)):
+                names = cut(" → ".join(map(_bare, circle)), 1024)
+                yield Violation(at, f"closes a circle of jobs that wait for each other, {names}; take one of them out")
+            seen.add(gate.job)
+            yield from self._malformed(f"{path}[{j}].")
+
+    def _malformed(self, *paths: str) -> Iterator[Violation]:
+        return (violation for violation in self._request.malformed if violation.field.startswith(paths))
+
+    def _derived_collections(self, today: date) -> frozenset[str]:
+        """Names derived in this queue, which are taken as they are: 1000PEPEUSDT's begin with a digit."""
+        request = self._request
+        types = {entry.job.type for entry in self._entries if entry.type and entry.type.fills_collection}
+        broken_range = request.time_range and field_rules.time_range(request.time_range)
+        if broken_range or field_rules.symbol(request.symbol):
+            return frozenset()
+        return frozenset(naming.collection_name(request.symbol, kind, request.time_range, today) for kind in types)
+
+
+def find_circles(names: Sequence[str], jobs: Sequence[JobRequest]) -> dict[tuple[int, int], list[str]]:
+    """Gates that close a circle: (index of the job, index of its gate) → the names along it, first and last the same.
+
+    A gate on the job itself or on an unknown one is no part of it. One gate is found for each circle; without the gates
+    that were found there is none left.
+    """
+    places = {name: i for i, name in enumerate(names[: len(jobs)])}
+    found: dict[tuple[int, int], list[str]] = {}
+    finished: set[int] = set()
+    trail: list[int] = []
+
+    def visit(i: int) -> None:
+        trail.append(i)
+        for j, gate in enumerate(jobs[i].depends_on[:MAX_REQUESTS]):
+            other = places.get(gate.job)
+            if other is None or other == i or other in finished:
+                continue
+            if other in trail:
+                found[i, j] = [names[k] for k in (*trail[trail.index(other) :], other)]
+            else:
+                visit(other)
+        trail.pop()
+        finished.add(i)
+
+    for i in range(len(jobs)):
+        if i not in finished:
+            visit(i)
+    return found
+
+
+def _parameter(path: str, name: str, value: str, target: Target | None) -> Iterator[Violation]:
+    parameter = target.parameter(name) if target else None
+    if target and parameter is None:
+        hint = _did_you_mean(nearest(name, [known.name for known in target.parameters]))
+        known = ", ".join(known.name for known in target.parameters) or "none"
+        yield Violation(path, f"is not a parameter of {target.name}; {hint}it takes {known}")
+    elif broken := field_rules.parameter_text(value):
+        yield Violation(path, broken)
+    elif parameter and (broken := parameter.broken_rule(value)):
+        yield Violation(path, f"{quote(value)} {broken}")
+
+
+def _missing(entry: _Entry, name: str) -> Iterator[Violation]:
+    """What is broken because a field, or a part of it, was not given."""
+    path = f"{entry.path}.{name}"
+    if entry.target is None or entry.type is None:
+        return
+    if name in entry.type.required_fields and not getattr(entry.job, name):
+        yield Violation(path, f"is required by {entry.words}; add it")
+    elif name == "image" and not entry.type.default_image and not entry.target.command:
+        yield Violation(path, f"is required, because the catalogue has no image for {entry.words}; add it")
+    elif name == "parameters":
+        for parameter in entry.target.parameters:
+            if parameter.required and not entry.job.parameters.get(parameter.name):
+                yield Violation(f"{path}[{field_rules.key(parameter.name)}]", f"is required by {entry.words}; add it")
+
+
+def _broken(path: str, rule: str | None) -> Iterator[Violation]:
+    if rule:
+        yield Violation(path, rule)
+
+
+def _too_many(path: str, entries: Sequence[object] | Mapping[str, str], most: int, remedy: str) -> Iterator[Violation]:
+    if len(entries) > most:
+        yield Violation(path, f"has {len(entries)} entries, at most {most} are allowed; {remedy}")
+
+
+def _did_you_mean(name: str | None) -> str:
+    return f"did you mean {quote(name)}? " if name else ""
+
+
+def _bare(name: str) -> str:
+    return quote(name)[1:-1]

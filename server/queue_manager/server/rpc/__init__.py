@@ -1,0 +1,1 @@
+"""The gRPC face: convert, call, convert. Nothing here decides anything."""

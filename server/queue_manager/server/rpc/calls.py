@@ -1,0 +1,112 @@
+"""What surrounds every call: identity, errors, metrics, and bytes that are already made.
+
+Handlers are wrapped here and not by interceptors, which `grpc.aio` runs as extra coroutines on every message. A handler
+answers a message, or bytes that are the serialised message; those are sent as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import unquote
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from queue_manager.server.domain.errors import QueueManagerError
+from queue_manager.server.rpc.status import code_of, internal, status_of, trailers
+
+log = structlog.get_logger(__name__)
+
+Request = TypeVar("Request", bound=Message)
+Context = grpc.aio.ServicerContext[Any, Any]
+Unary = Callable[[Any, Context], Awaitable[Message | bytes]]
+Stream = Callable[[Any, Context], AsyncGenerator[Message | bytes, None]]
+
+CALLER_KEY = "x-requested-by"
+CALLER_LIMIT = 256
+
+
+class CallObserver:
+    """Told of every call. Does nothing; metrics override it."""
+
+    def call_ended(self, method: str, code: str, seconds: float) -> None:
+        """A call of this method ended with this code."""
+
+
+def unary(method: str, behaviour: Unary, request: type[Message], *, observer: CallObserver, new_id: Callable[[], str]) -> Any:
+    """The method handler of a unary call."""
+
+    async def call(message: Message, context: Context) -> Message | bytes:
+        began, code = asyncio.get_running_loop().time(), grpc.StatusCode.OK
+        try:
+            return await behaviour(message, context)
+        except QueueManagerError as error:
+            code = code_of(error)
+            await _fail(context, code, status_of(error))
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            await _fail(context, code, _logged(method, new_id()))
+        finally:
+            observer.call_ended(method, code.name, asyncio.get_running_loop().time() - began)
+
+    return grpc.unary_unary_rpc_method_handler(
+        call, request_deserializer=request.FromString, response_serializer=_to_bytes
+    )
+
+
+def streaming(
+    method: str, behaviour: Stream, request: type[Message], *, observer: CallObserver, new_id: Callable[[], str]
+) -> Any:
+    """The method handler of a server-streaming call."""
+
+    async def call(message: Message, context: Context) -> AsyncGenerator[Message | bytes, None]:
+        began, code = asyncio.get_running_loop().time(), grpc.StatusCode.OK
+        frames = behaviour(message, context)
+        try:
+            async for frame in frames:
+                yield frame
+        except QueueManagerError as error:
+            code = code_of(error)
+            await _fail(context, code, status_of(error))
+        except (asyncio.CancelledError, GeneratorExit):
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            await _fail(context, code, _logged(method, new_id()))
+        finally:
+            await frames.aclose()
+            observer.call_ended(method, code.name, asyncio.get_running_loop().time() - began)
+
+    return grpc.unary_stream_rpc_method_handler(
+        call, request_deserializer=request.FromString, response_serializer=_to_bytes
+    )
+
+
+def caller(context: Context) -> str:
+    """Who calls: what the `x-requested-by` metadata says, else the address."""
+    for key, value in context.invocation_metadata() or ():
+        if key == CALLER_KEY and value:
+            return str(value)[:CALLER_LIMIT]
+    peer = context.peer() or "unknown"
+    return unquote(peer.split(":", 1)[-1])[:CALLER_LIMIT]
+
+
+def _to_bytes(response: Message | bytes) -> bytes:
+    return response if isinstance(response, bytes) else response.SerializeToString()
+
+
+async def _fail(context: Context, code: grpc.StatusCode, status: Any) -> NoReturn:
+    await context.abort(code, status.message, trailers(status))
+    raise AssertionError("abort always raises")
+
+
+def _logged(method: str, error_id: str) -> Any:
+    log.exception("a call failed because of a bug", method=method, error_id=error_id)
+    return internal(error_id)

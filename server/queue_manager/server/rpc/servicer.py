@@ -1,0 +1,86 @@
+"""The methods of `QueueManager`: each converts, calls the service, converts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from queue_manager.server.application.queues import QueueService
+from queue_manager.server.domain.model import StopMode
+from queue_manager.server.rpc import requests
+from queue_manager.server.rpc.calls import Context, caller
+from queue_manager.server.rpc.convert import plan_message, queue_message, target_messages
+from queue_manager.server.rpc.frames import frame_bytes, get_queue_bytes
+from queue_manager.server.rpc.pagination import decode_token, encode_token
+from queue_manager.v1 import service_pb2
+
+ANSWER_BEFORE_DEADLINE: Final = 0.25
+"""A waiting call is answered this many seconds before its deadline, while the answer can still arrive."""
+
+
+class Servicer:
+    """Handlers by method name; `server` wraps them."""
+
+    def __init__(self, service: QueueService) -> None:
+        """The service that does it all."""
+        self._service = service
+        self._targets = service_pb2.ListTargetsResponse(targets=target_messages(service.catalogue)).SerializeToString()
+
+    async def StartQueue(self, request: service_pb2.StartQueueRequest, context: Context) -> service_pb2.StartQueueResponse:  # noqa: N802
+        """See the contract."""
+        started = await self._service.start(requests.start_request(request), requested_by=caller(context))
+        return service_pb2.StartQueueResponse(
+            queue=queue_message(started.queue),
+            created=started.created,
+            plan=[plan_message(spec) for spec in started.plan],
+        )
+
+    async def StopQueue(self, request: service_pb2.StopQueueRequest, context: Context) -> bytes:  # noqa: N802
+        """See the contract."""
+        wish = requests.stop_request(request)
+        wait = None
+        if request.wait:
+            remaining = context.time_remaining()
+            wait = max(0.0, (remaining if remaining is not None else requests.LONGEST_WAIT) - ANSWER_BEFORE_DEADLINE)
+        queue = await self._service.stop(
+            request.queue_id,
+            mode=wish.mode,
+            grace_period=wish.grace_period if wish.mode is StopMode.GRACEFUL else 0.0,
+            reason=request.reason,
+            by=caller(context),
+            wait=wait,
+        )
+        return get_queue_bytes(self._service.encoded(queue))
+
+    async def GetQueue(self, request: service_pb2.GetQueueRequest, context: Context) -> bytes:  # noqa: N802, ARG002
+        """See the contract."""
+        requests.check_queue_id(request.queue_id)
+        queue = await self._service.get(request.queue_id)
+        return get_queue_bytes(self._service.encoded(queue))
+
+    async def ListQueues(self, request: service_pb2.ListQueuesRequest, context: Context) -> service_pb2.ListQueuesResponse:  # noqa: N802, ARG002
+        """See the contract."""
+        query, limit = requests.list_request(request)
+        after = decode_token(request.page_token, query) if request.page_token else None
+        queues, cursor = await self._service.list(query, after=after, limit=limit)
+        return service_pb2.ListQueuesResponse(
+            queues=[queue_message(queue) for queue in queues],
+            next_page_token=encode_token(cursor, query) if cursor else "",
+        )
+
+    async def WatchQueue(self, request: service_pb2.WatchQueueRequest, context: Context) -> AsyncGenerator[bytes, None]:  # noqa: N802, ARG002
+        """See the contract."""
+        heartbeat = requests.watch_request(request)
+        after = request.after_revision if request.HasField("after_revision") else None
+        frames = self._service.watch(request.queue_id, after_revision=after, heartbeat=heartbeat)
+        try:
+            async for frame in frames:
+                yield frame_bytes(frame)
+        finally:
+            await frames.aclose()
+
+    async def ListTargets(self, request: service_pb2.ListTargetsRequest, context: Context) -> bytes:  # noqa: N802, ARG002
+        """See the contract."""
+        return self._targets
+
+
