@@ -43,7 +43,9 @@ def generate(out: Path) -> None:
     for nothing in (out / PACKAGE).glob("*_pb2_grpc.py*"):
         if not nothing.name.startswith("service_"):
             nothing.unlink()  # files without a service have no stubs
-    (out / PACKAGE / "__init__.py").write_text('"""The contract, generated from `protos/queue_manager/v1`; do not edit."""\n')
+    (out / PACKAGE / "__init__.py").write_text(
+        '"""The contract, generated from `protos/queue_manager/v1`; do not edit."""\n'
+    )
     (out / PACKAGE / "py.typed").touch()
 
 
@@ -57,8 +59,21 @@ def main() -> None:
             shutil.rmtree(committed, ignore_errors=True)
             shutil.copytree(fresh, committed)
             return
-        names = {p.relative_to(root) for root in (fresh, committed) for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
-        stale = sorted(str(n) for n in names if not ((fresh / n).exists() and (committed / n).exists() and filecmp.cmp(fresh / n, committed / n, shallow=False)))
+        names = {
+            p.relative_to(root)
+            for root in (fresh, committed)
+            for p in root.rglob("*")
+            if p.is_file() and "__pycache__" not in p.parts
+        }
+        stale = sorted(
+            str(n)
+            for n in names
+            if not (
+                (fresh / n).exists()
+                and (committed / n).exists()
+                and filecmp.cmp(fresh / n, committed / n, shallow=False)
+            )
+        )
         if stale:
             sys.exit(f"gen/ is stale: {', '.join(stale)}\nrun `make protos` and commit the result")
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-
 from queue_manager.server.application.ports import (
     Cursor,
     Message,
@@ -27,13 +26,14 @@ from queue_manager.server.domain.history import Entry, compact
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Job, Queue, Reason, StateReason
 from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
+
 from tests.simulation.world import Stored, World, describe
 
 T = TypeVar("T")
 
 SETTLE = 4.0
 """A launch whose answer was lost may take effect this much later."""
-HISTORY_KEPT = 12
+HISTORY_KEPT = 4
 """Few, so that watchers meet the end of history."""
 
 
@@ -128,6 +128,7 @@ class SimulatedStore:
                 raise Conflict("taken")
             world.on_write(None, queue)
             world.stored[queue.queue_id] = Stored(queue, 1, [entry])
+            world.entries[queue.queue_id].add(entry.revision)
             if request_id:
                 world.by_request[request_id] = queue.queue_id
             return self._record(queue.queue_id)
@@ -153,7 +154,8 @@ class SimulatedStore:
             self._world.on_write(stored.queue, queue)
             stored.queue, stored.version = queue, stored.version + 1
             if entry is not None:
-                stored.history = compact([*stored.history, entry], HISTORY_KEPT)
+                stored.history = compact([*stored.history, entry], HISTORY_KEPT, published=queue.published_revision)
+                self._world.entries[queue.queue_id].add(entry.revision)
             return self._record(queue.queue_id)
 
         return await self._process.call(effect)
@@ -230,7 +232,9 @@ class SimulatedRunner:
 
         def hint(queue_id: str) -> None:
             if not process.dead.is_set() and process.rng.random() >= process.trouble.hint_lost:
-                asyncio.get_running_loop().call_later(process.rng.uniform(0, 0.1), lambda: process.dead.is_set() or wake(queue_id))
+                asyncio.get_running_loop().call_later(
+                    process.rng.uniform(0, 0.1), lambda: process.dead.is_set() or wake(queue_id)
+                )
 
         self._world.listeners.append(hint)
 
@@ -320,5 +324,3 @@ class SimulatedBus:
                         self._world.committed[partition] = positions[partition]
             if not any(positions.get(p, 0) < len(log) for p, log in self._world.partitions.items()):
                 await self._world.news.wait()
-
-

@@ -11,7 +11,6 @@ from random import Random
 from typing import Any, TypeVar
 
 import structlog
-
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.watch import Frame
@@ -22,6 +21,7 @@ from queue_manager.server.domain.model import DependencyCondition, FailurePolicy
 from queue_manager.server.domain.request import DependencyRequest, JobRequest, StartRequest
 from queue_manager.server.domain.timings import Timings
 from queue_manager.server.rpc.convert import encode_event, encode_queue
+
 from tests.simulation.oracle import Ledger, Oracle, Violated
 from tests.simulation.ports import SETTLE, Process, SimulatedBus, SimulatedRunner, SimulatedStore, Trouble
 from tests.simulation.virtual import VirtualLoop
@@ -100,13 +100,15 @@ class Simulation:
 
     async def play(self) -> None:
         """Play it to its end, then judge it."""
-        self.rng = Random(self.seed)  # noqa: S311 - a replayable history, not a secret
+        self.rng = Random(self.seed)
         rng = self.rng
         self.oracle = Oracle()
         self.world = World(Random(rng.getrandbits(64)), local=rng.random() < 0.5, on_write=self.oracle.on_write)
         self.oracle.world = self.world
         keeper = asyncio.create_task(self._keep_alive(), name="keeper")
-        callers = [asyncio.create_task(self._caller(number), name=f"caller-{number}") for number in range(rng.randint(1, 4))]
+        callers = [
+            asyncio.create_task(self._caller(number), name=f"caller-{number}") for number in range(rng.randint(1, 4))
+        ]
         vandal = asyncio.create_task(self._vandal(), name="vandal")
         try:
             await asyncio.sleep(TROUBLED)
@@ -196,7 +198,7 @@ class Simulation:
     # --- everybody else ---
 
     async def _caller(self, number: int) -> None:
-        rng = Random(self.rng.getrandbits(64))  # noqa: S311 - see above
+        rng = Random(self.rng.getrandbits(64))
         await asyncio.sleep(rng.uniform(0, 40))
         request = self._request(rng, f"request-{self.seed}-{number}")
         queue_id = await self._insist(lambda core: core.service.start(request, requested_by=f"caller-{number}"), rng)
@@ -205,7 +207,9 @@ class Simulation:
         await self._follow(queue_id.queue.queue_id, rng)
 
     async def _follow(self, queue_id: str, rng: Random) -> None:
-        watchers = [asyncio.create_task(self._watch(queue_id, Random(rng.getrandbits(64)))) for _ in range(rng.randint(1, 2))]
+        watchers = [
+            asyncio.create_task(self._watch(queue_id, Random(rng.getrandbits(64)))) for _ in range(rng.randint(1, 2))
+        ]
         endless = any(job.spec.lifetime is Lifetime.ENDLESS for job in self.world.stored[queue_id].queue.jobs)
         stuck = any(worker.script.outcome == "hang" for worker in self.world.workers.values())
         if endless or stuck or rng.random() < 0.3:
@@ -254,7 +258,7 @@ class Simulation:
 
     async def _vandal(self) -> None:
         """Deletes a running worker now and then, behind the manager's back."""
-        rng = Random(self.rng.getrandbits(64))  # noqa: S311 - see above
+        rng = Random(self.rng.getrandbits(64))
         while True:
             await asyncio.sleep(rng.expovariate(1 / 60))
             if self.quiet:
@@ -266,7 +270,9 @@ class Simulation:
                 if job.status.runner is not None
             }
             old = self.world.now() - SETTLE
-            victims = [n for n, worker in self.world.workers.items() if worker.alive and n in known and worker.created < old]
+            victims = [
+                n for n, worker in self.world.workers.items() if worker.alive and n in known and worker.created < old
+            ]
             if victims:
                 victim = rng.choice(victims)
                 self.oracle.removed.add(victim)
@@ -311,7 +317,9 @@ class Simulation:
             gates = []
             if chain and previous and not previous.startswith("arango"):
                 endless = kind.startswith("ws_") or kind.startswith("graph_")
-                condition = DependencyCondition.STARTED if endless or rng.random() < 0.5 else DependencyCondition.FINISHED
+                condition = (
+                    DependencyCondition.STARTED if endless or rng.random() < 0.5 else DependencyCondition.FINISHED
+                )
                 gates = [DependencyRequest(job=previous, condition=condition)]
             jobs.append(
                 JobRequest(

@@ -91,6 +91,8 @@ class World:
         self.partitions: defaultdict[str, list[tuple[float, bytes]]] = defaultdict(list)
         self.committed: Counter[str] = Counter()
         self.published: list[Publication] = []
+        self.entries: defaultdict[str, set[int]] = defaultdict(set)
+        """Every revision that went into history, also those that it no longer has."""
         self.written: Counter[str] = Counter()
         self.consumed: Counter[str] = Counter()
         self.launches_before_intent: list[str] = []
@@ -115,7 +117,9 @@ class World:
         job = stored.queue.job(spec.key.job) if stored else None
         if job is None or not job.status.spec_hash:
             self.launches_before_intent.append(spec.key.name)
-        worker = Worker(spec=spec, uid=f"uid-{self.rng.getrandbits(48):012x}", script=self._script(), created=self.now())
+        worker = Worker(
+            spec=spec, uid=f"uid-{self.rng.getrandbits(48):012x}", script=self._script(), created=self.now()
+        )
         self.workers[spec.key.name] = worker
         worker.tasks.append(asyncio.create_task(self._live(worker)))
         self._changed(worker)
@@ -181,7 +185,11 @@ class World:
             self._say(worker, "started")
         ends = self.now() + script.duration
         records = 0
-        while worker.alive and not worker.told_to_stop and (endless or connector or self.now() < ends or script.outcome == "hang"):
+        while (
+            worker.alive
+            and not worker.told_to_stop
+            and (endless or connector or self.now() < ends or script.outcome == "hang")
+        ):
             await asyncio.sleep(1.0)
             if script.outcome == "hang" or not worker.alive:
                 continue

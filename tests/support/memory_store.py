@@ -59,7 +59,7 @@ class MemoryStore:
             entries = self._history[queue.queue_id]
             entries.append(entry)
             if len(entries) > self._keep + self._keep // 4:
-                self._history[queue.queue_id] = compact(entries, self._keep)
+                self._history[queue.queue_id] = compact(entries, self._keep, published=queue.published_revision)
         return record
 
     async def list(self, query: QueueFilter, *, after: Cursor | None, limit: int) -> Sequence[Queue]:

@@ -38,10 +38,10 @@ class Ledger:
         A frame that stands for seen and unseen revisions together is delivered with `revisions_merged` lowered to the
         unseen ones, so that a reader who adds them up comes out right.
         """
-        if frame.kind == FrameKind.FRAME_KIND_HEARTBEAT:
-            # Its revision may be ahead: progress-only revisions are merged into the next frame, which proves them.
-            return Verdict.IDLE
         last = self.last or 0
+        if frame.kind == FrameKind.FRAME_KIND_HEARTBEAT:
+            # It stands for no revision either: one that is ahead says that frames before it are missing.
+            return Verdict.GAP if self.last is not None and frame.revision > last else Verdict.IDLE
         if frame.kind == FrameKind.FRAME_KIND_END:
             # END stands for no revision, so it must be at the last one. With nothing seen it is all there is to see.
             if self.last is not None and frame.revision != last:

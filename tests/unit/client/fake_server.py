@@ -164,6 +164,10 @@ class FakeServer(service_pb2_grpc.QueueManagerServicer):
     on_start: Callable[[Journal], Awaitable[None]] | None = None
     """What a started queue goes through."""
     answer_delay: float = 0.0
+    deadlines: dict[str, float] = field(default_factory=dict)
+    """By method: the seconds that the newest call of it had."""
+    watching: int = 0
+    """Watch streams that are open now."""
 
     def __post_init__(self) -> None:
         """Nothing runs yet."""
@@ -197,6 +201,8 @@ class FakeServer(service_pb2_grpc.QueueManagerServicer):
 
     async def _enter(self, method: str, request: Any, context: Any) -> None:
         self.calls.append((method, request, dict(context.invocation_metadata())))
+        if (remaining := context.time_remaining()) is not None:
+            self.deadlines[method] = remaining
         if self.answer_delay:
             await asyncio.sleep(self.answer_delay)
         if self.failures[method]:
@@ -283,12 +289,16 @@ class FakeServer(service_pb2_grpc.QueueManagerServicer):
             await fail(context, Failure(grpc.StatusCode.OUT_OF_RANGE, "after_revision is in the future"))
         heartbeat = request.heartbeat_interval.ToNanoseconds() / 1e9
         sent = 0
-        async for frame in watch_frames(journal, after, plan, heartbeat):
-            if plan.cut_after is not None and sent >= plan.cut_after:
-                await self._cut(plan.cut, context)
-                return
-            sent += 1
-            yield frame
+        self.watching += 1
+        try:
+            async for frame in watch_frames(journal, after, plan, heartbeat):
+                if plan.cut_after is not None and sent >= plan.cut_after:
+                    await self._cut(plan.cut, context)
+                    return
+                sent += 1
+                yield frame
+        finally:
+            self.watching -= 1
 
     async def _cut(self, how: Failure | str, context: Any) -> None:
         if isinstance(how, Failure):

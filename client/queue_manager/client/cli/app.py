@@ -52,7 +52,7 @@ class Policy(StrEnum):
     STOP_ALL = "stop-all"
 
 
-QueueId = Annotated[str, typer.Argument(help="Id of the queue, as start and list tell it.")]
+QueueId = Annotated[str, typer.Argument(metavar="QUEUE_ID", help="Id of the queue, as start and list tell it.")]
 ServerOption = Annotated[
     str | None,
     typer.Option(
@@ -212,7 +212,7 @@ def watch(
 
 @app.command(epilog=manual.command_epilog("targets"))
 def targets(
-    name: Annotated[str | None, typer.Argument(help="One target, with all its rules.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One target, with all its rules.")] = None,
     output: OutputOption = Output.TABLE,
     server: ServerOption = None,
 ) -> None:

@@ -43,13 +43,15 @@ def _complaint(error: QueueManagerError, *, server: str) -> RenderableType:
 
 
 def _violations(error: InvalidRequest) -> RenderableType:
-    number = len(error.violations)
+    number = sum(bool(violation.field) for violation in error.violations)
+    # The server counts those that it had no room for in an entry without a field.
+    at_least = "" if number == len(error.violations) else "more than "
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column()
     for violation in error.violations:
         table.add_row(Text(f"  {violation.field}", style="bold"), Text(one_line(violation.description)))
-    return Group(_headline(f"the request breaks {number} rule{'s' if number > 1 else ''}"), table)
+    return Group(_headline(f"the request breaks {at_least}{number} rule{'' if number == 1 else 's'}"), table)
 
 
 def _headline(text: str) -> Text:

@@ -2,7 +2,8 @@
 
     2026-11-24T07:00:01Z rev 5 queue RUNNING; loader-producer STARTING→RUNNING
 
-Time, revision, then what changed, with semicolons between. A frame that stands for several revisions says how many.
+Time, revision, then what changed, with semicolons between. A frame that stands for several revisions says how many, and
+what changed is told by comparing it with the frame before: its event is only the newest of them.
 """
 
 from __future__ import annotations
@@ -14,23 +15,35 @@ from queue_manager.v1.queue_pb2 import EventType, JobChange, JobState, Queue, Qu
 from queue_manager.v1.service_pb2 import FrameKind, WatchQueueResponse
 
 
-def frame_line(frame: WatchQueueResponse) -> str:
-    """The frame as a line, without its end."""
-    queue = frame.queue
-    match frame.kind:
-        case FrameKind.FRAME_KIND_UPDATE:
-            time = formats.utc(frame.event.time) or formats.utc(queue.update_time)
-            parts = list(_changes(frame.event, queue)) or [_counts(queue)]
-        case FrameKind.FRAME_KIND_END:
-            time = formats.utc(queue.end_time) or formats.utc(queue.update_time)
-            took = formats.clock(formats.elapsed_seconds(queue, 0.0))
-            parts = [f"queue ended {formats.queue_state(queue.state)} after {took}", _counts(queue)]
-        case _:
-            time = formats.utc(queue.update_time)
-            parts = [f"queue {formats.queue_state(queue.state)}"]
-            parts += [f"{job.name} {formats.job_state(job.state)}" for job in queue.jobs]
-    merged = f" [{frame.revisions_merged} revisions]" if _says_merged(frame) else ""
-    return f"{time} rev {frame.revision} {'; '.join(parts)}{merged}"
+class EventLines:
+    """The lines of one watch; it remembers the states of the frame before."""
+
+    def __init__(self) -> None:
+        """Nothing has been seen."""
+        self._queue: Queue | None = None
+
+    def line(self, frame: WatchQueueResponse) -> str:
+        """The frame as a line, without its end."""
+        queue, before = frame.queue, self._queue
+        self._queue = queue
+        match frame.kind:
+            case FrameKind.FRAME_KIND_UPDATE:
+                time = formats.utc(frame.event.time) or formats.utc(queue.update_time)
+                if before is not None and frame.revisions_merged > 1:
+                    parts = list(_differences(before, queue))
+                else:
+                    parts = list(_changes(frame.event, queue))
+                parts = parts or [_counts(queue)]
+            case FrameKind.FRAME_KIND_END:
+                time = formats.utc(queue.end_time) or formats.utc(queue.update_time)
+                took = formats.clock(formats.elapsed_seconds(queue, 0.0))
+                parts = [f"queue ended {formats.queue_state(queue.state)} after {took}", _counts(queue)]
+            case _:
+                time = formats.utc(queue.update_time)
+                parts = [f"queue {formats.queue_state(queue.state)}"]
+                parts += [f"{job.name} {formats.job_state(job.state)}" for job in queue.jobs]
+        merged = f" [{frame.revisions_merged} revisions]" if _says_merged(frame) else ""
+        return f"{time} rev {frame.revision} {'; '.join(parts)}{merged}"
 
 
 def _says_merged(frame: WatchQueueResponse) -> bool:
@@ -48,6 +61,16 @@ def _changes(event: QueueEvent, queue: Queue) -> Iterator[str]:
         yield _job_change(change)
     if event.type == EventType.EVENT_TYPE_PROGRESS:
         yield _counts(queue)
+
+
+def _differences(before: Queue, after: Queue) -> Iterator[str]:
+    if before.state != after.state:
+        yield f"queue {formats.queue_state(after.state)}"
+    states = {job.name: job.state for job in before.jobs}
+    for job in after.jobs:
+        was = states.get(job.name, JobState.JOB_STATE_UNSPECIFIED)
+        if was != job.state:
+            yield _job_change(JobChange(job=job.name, before=was, after=job.state, reason=job.state_reason))
 
 
 def _job_change(change: JobChange) -> str:

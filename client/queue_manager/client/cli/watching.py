@@ -14,7 +14,7 @@ from typing import Final
 
 from queue_manager.client import AsyncClient, QueueManagerError
 from queue_manager.client.cli import formats, terminal
-from queue_manager.client.cli.event_lines import frame_line
+from queue_manager.client.cli.event_lines import EventLines
 from queue_manager.client.cli.queue_view import QueueView, verdict
 from queue_manager.v1.queue_pb2 import Queue
 from rich.console import Console
@@ -54,6 +54,7 @@ async def _print_frames(
 ) -> Queue:
     """One line a frame, out at once, because whoever reads the pipe acts on it."""
     ascii_only = terminal.plain_ascii(console)
+    lines = EventLines()
 
     def lost(error: QueueManagerError, pause: float) -> None:
         print(f"{_lost_note(error)}; trying again in {pause:.1f} s", file=sys.stderr, flush=True)  # noqa: T201
@@ -64,7 +65,7 @@ async def _print_frames(
             line = (
                 formats.as_json(frame, one_line=True, ascii_only=ascii_only)
                 if json
-                else terminal.spell(frame_line(frame), ascii_only=ascii_only)
+                else terminal.spell(lines.line(frame), ascii_only=ascii_only)
             )
             print(line, flush=True)  # noqa: T201 - the program's output
             queue = frame.queue
@@ -136,4 +137,6 @@ class _Picture:
 
 
 def _lost_note(error: QueueManagerError) -> str:
-    return "the server is busy" if error.from_server else "connection lost"
+    if not error.from_server:
+        return "connection lost"
+    return "the server is shutting down" if error.reason == "SHUTTING_DOWN" else "the server cannot answer now"

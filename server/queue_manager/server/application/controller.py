@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import structlog
 from msgspec.structs import replace
-
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.intake import Batch, Intake
 from queue_manager.server.application.outbox import Outbox
@@ -249,7 +248,9 @@ class Controller:
             await self._bus.send(WorkerCommand(queue.queue_id, "stop"))
             self._stop_sent[queue.queue_id] = loop.time()
         except Unavailable as error:
-            log.warning("stop not sent; the deadline will end the workers", queue_id=queue.queue_id, error=error.message)
+            log.warning(
+                "stop not sent; the deadline will end the workers", queue_id=queue.queue_id, error=error.message
+            )
 
     async def _settle(self, queue: Queue) -> float | None:
         """The queue has ended: once the runner and the outbox have no more to do for it, its record is closed."""

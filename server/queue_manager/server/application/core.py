@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from string import ascii_lowercase, digits
 from typing import Final
 
 import structlog
-
 from queue_manager.server.application.controller import Controller
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.intake import Intake
@@ -40,7 +39,7 @@ SUFFIX_LENGTH: Final = 6
 class CoreSettings:
     """What can be set about the core; durations in seconds."""
 
-    timings: Timings = Timings()
+    timings: Timings = field(default_factory=Timings)
     heartbeat: float = 15.0
     max_watchers: int = 10_000
     sweep: float = 60.0
@@ -111,7 +110,7 @@ class Core:
             wake=work.add,
         )
         self._retention = Retention(self.records, store, runner, bus, clock=clock, keep=settings.retention)
-        self._parts = (store, runner, bus)
+        self._checks = {"store": store.check, "runner": runner.check, "bus": bus.check}
         runner.subscribe(work.add)
         bus.subscribe(self.intake)
 
@@ -138,9 +137,9 @@ class Core:
     async def problems(self) -> dict[str, str]:
         """Which parts cannot be reached now, and why."""
         found = {} if self.ready.is_set() else {"records": "not loaded yet"}
-        for name, part in zip(("store", "runner", "bus"), self._parts, strict=True):
+        for name, check in self._checks.items():
             try:
-                await part.check()
+                await check()
             except Unavailable as error:
                 found[name] = error.message
         return found

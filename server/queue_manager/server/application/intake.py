@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import structlog
-
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.ports import Message
 from queue_manager.server.application.records import Records
@@ -66,7 +66,7 @@ class Intake:
         """Every record is known now, so what came before can be told from what nobody knows."""
         early, self._early = self._early or [], None
         for messages, done in early:
-            self._take_in(messages).add_done_callback(lambda _, done=done: done.done() or done.set_result(None))
+            self._take_in(messages).add_done_callback(partial(_resolve, done))
 
     def _take_in(self, messages: Sequence[Message]) -> asyncio.Future[list[None]]:
         touched: dict[str, Batch] = {}
@@ -75,7 +75,9 @@ class Intake:
                 report = read(message.value, message.record_time, source=message.source, position=message.position)
             except Unreadable as error:
                 self._instruments.telemetry("unreadable")
-                log.warning("telemetry cannot be read", source=message.source, position=message.position, error=str(error))
+                log.warning(
+                    "telemetry cannot be read", source=message.source, position=message.position, error=str(error)
+                )
                 continue
             queue_id = self._queue_of(report)
             if queue_id is None:
@@ -99,15 +101,14 @@ class Intake:
     def stored(self, batch: Batch) -> None:
         """The batch is in the store."""
         self._instruments.telemetry("accepted", len(batch.reports))
-        if not batch.stored.done():
-            batch.stored.set_result(None)
+        _resolve(batch.stored, None)
 
     def restore(self, queue_id: str, batch: Batch) -> None:
         """The batch could not be stored: it goes back before what has come since."""
         newer = self._batches.get(queue_id)
         if newer is not None:
             batch.reports.extend(newer.reports)
-            batch.stored.add_done_callback(lambda _: newer.stored.done() or newer.stored.set_result(None))
+            batch.stored.add_done_callback(partial(_resolve, newer.stored))
         self._batches[queue_id] = batch
 
     def _queue_of(self, report: Telemetry) -> str | None:
@@ -117,6 +118,11 @@ class Intake:
         if report.telemetry_id is None:
             return None
         return self._records.live_queue_of(suffix_of(report.telemetry_id))
+
+
+def _resolve(future: asyncio.Future[Any], _: object) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _all_stored(futures: Sequence[asyncio.Future[None]]) -> asyncio.Future[list[None]]:

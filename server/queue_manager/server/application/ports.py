@@ -93,7 +93,8 @@ class StateStore(Protocol):
     async def history(self, queue_id: str) -> Sequence[Entry]:
         """The entries that are kept of a queue, oldest first: all, or the newest up to a bound per queue.
 
-        Where older ones have been dropped, the first one has the statuses of all jobs (`history.compact`).
+        Where older ones have been dropped, the first one has the statuses of all jobs (`history.compact`). One whose event
+        is not out yet (its revision is after the queue's `published_revision`) is never dropped.
         """
 
     async def ended_before(self, time: float, *, limit: int) -> Sequence[str]:

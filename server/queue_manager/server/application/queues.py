@@ -114,7 +114,9 @@ class QueueService:
         """The queue as callers get it; made once a revision."""
         return self._records.encoded(queue)
 
-    async def list(self, query: QueueFilter, *, after: Cursor | None, limit: int) -> tuple[Sequence[Queue], Cursor | None]:
+    async def list(
+        self, query: QueueFilter, *, after: Cursor | None, limit: int
+    ) -> tuple[Sequence[Queue], Cursor | None]:
         """A page of queues, newest first, and where the next one begins (None: this is the last)."""
         found = await self._store.list(query, after=after, limit=limit + 1)
         page = found[:limit]

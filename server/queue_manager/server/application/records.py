@@ -14,11 +14,11 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from msgspec.structs import replace
-
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.ports import Clock, Record, StateStore
 from queue_manager.server.domain.errors import Conflict, NotFound
-from queue_manager.server.domain.history import SYSTEM_ACTOR, Entry, Event, record as record_change
+from queue_manager.server.domain.history import SYSTEM_ACTOR, Entry, Event
+from queue_manager.server.domain.history import record as record_change
 from queue_manager.server.domain.model import Queue
 from queue_manager.server.domain.naming import suffix_of
 
@@ -227,7 +227,5 @@ class _Lock:
 
 def _bookkeeping_only(before: Queue, after: Queue) -> bool:
     """Whether the difference is none that a caller sees."""
-    same = replace(
-        after, applied=before.applied, published_revision=before.published_revision, settled=before.settled
-    )
+    same = replace(after, applied=before.applied, published_revision=before.published_revision, settled=before.settled)
     return same == before

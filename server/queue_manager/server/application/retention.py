@@ -6,7 +6,6 @@ import asyncio
 from typing import Final
 
 import structlog
-
 from queue_manager.server.application.ports import Bus, Clock, Runner, StateStore
 from queue_manager.server.application.records import Records
 from queue_manager.server.domain.errors import Unavailable

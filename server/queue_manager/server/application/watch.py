@@ -68,11 +68,11 @@ class _Topic:
         self.event = b""
         self.ended = queue.ended
         self.ring: deque[_Update] = deque(maxlen=RING)
-        self.waiting: set[asyncio.Future[None]] = set()
+        self.waiting: dict[asyncio.Future[None], None] = {}  # ordered, so that simulated runs replay
         self.watchers = 0
 
     def wake(self) -> None:
-        waiting, self.waiting = self.waiting, set()
+        waiting, self.waiting = self.waiting, {}
         for future in waiting:
             if not future.done():
                 future.set_result(None)
@@ -81,7 +81,7 @@ class _Topic:
         """Wait for a change; False after `timeout` seconds without one."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        self.waiting.add(future)
+        self.waiting[future] = None
         timer = loop.call_later(timeout, _expire, future)
         try:
             return (await future) is None
@@ -89,7 +89,7 @@ class _Topic:
             return False
         finally:
             timer.cancel()
-            self.waiting.discard(future)
+            self.waiting.pop(future, None)
 
 
 def _expire(future: asyncio.Future[None]) -> None:
@@ -228,8 +228,8 @@ class WatchHub:
         seen = after
         for past, event in replay(topic.queue, entries):
             if past.revision > seen:
-                queue, encoded_event = self._records.encoded(past), self._encode_event(event)
-                yield Frame(FrameKind.UPDATE, past.revision, past.revision - seen, queue, encoded_event)
+                encoded, encoded_event = self._records.encoded(past), self._encode_event(event)
+                yield Frame(FrameKind.UPDATE, past.revision, past.revision - seen, encoded, encoded_event)
                 seen = past.revision
 
     @staticmethod

@@ -13,7 +13,6 @@ from random import Random
 from typing import Final
 
 import structlog
-
 from queue_manager.server.domain.errors import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -146,9 +145,16 @@ class WorkQueue:
         except Exception as error:  # any fault of a step is retried; the record still says what is to be done
             failed = True
             transient = isinstance(error, Unavailable)
-            again = self._backoff.failed(key, at_least=(error.retry_after or 0.0) if isinstance(error, Unavailable) else 0.0)
+            again = self._backoff.failed(
+                key, at_least=(error.retry_after or 0.0) if isinstance(error, Unavailable) else 0.0
+            )
             log.warning(
-                "step failed", step=self._name, queue_id=key, error=str(error), retry_in=round(again, 3), exc_info=not transient
+                "step failed",
+                step=self._name,
+                queue_id=key,
+                error=str(error),
+                retry_in=round(again, 3),
+                exc_info=not transient,
             )
         finally:
             added_again = self._active.pop(key)

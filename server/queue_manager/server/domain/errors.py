@@ -69,7 +69,9 @@ class NotFound(QueueManagerError):
     def __init__(self, queue_id: str) -> None:
         """The id that nobody knows."""
         super().__init__(
-            f"queue {queue_id!r} does not exist; ListQueues tells those that do", resource_type="Queue", resource=queue_id
+            f"queue {queue_id!r} does not exist; ListQueues tells those that do",
+            resource_type="Queue",
+            resource=queue_id,
         )
         self.queue_id = queue_id
 

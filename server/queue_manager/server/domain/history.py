@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 
 from msgspec.structs import replace
-
 from queue_manager.server.domain.model import (
     Job,
     JobName,
@@ -106,10 +105,14 @@ def record(
     if not kept:
         return queue, event, None
     since = before.history_revision if before else 0
-    return queue, event, Entry(
-        event=event,
-        status=queue.status,
-        jobs={job.name: job.status for job in jobs if job.status.revision > since},
+    return (
+        queue,
+        event,
+        Entry(
+            event=event,
+            status=queue.status,
+            jobs={job.name: job.status for job in jobs if job.status.revision > since},
+        ),
     )
 
 
@@ -127,8 +130,13 @@ def replay(queue: Queue, entries: Iterable[Entry]) -> Iterator[tuple[Queue, Even
         yield past, entry.event
 
 
-def compact(entries: Sequence[Entry], keep: int) -> list[Entry]:
-    """The newest `keep` entries, the first of which takes over the statuses of those before it."""
+def compact(entries: Sequence[Entry], keep: int, *, published: int) -> list[Entry]:
+    """The newest `keep` entries, the first of which takes over the statuses of those before it.
+
+    Entries whose events are not out yet (after revision `published`) are kept in any case: history is the outbox.
+    """
+    waiting = sum(entry.revision > published for entry in entries)
+    keep = max(keep, waiting, 1)
     if len(entries) <= keep:
         return list(entries)
     statuses: dict[JobName, JobStatus] = {}

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec.structs import replace
-
 from queue_manager.server.domain.model import (
-    EndIntent,
     Ending,
+    EndIntent,
     Job,
     JobState,
     JobStatus,
@@ -104,7 +103,9 @@ def _seen(job: Job, seen: WorkerStatus, now: float, timings: Timings) -> JobStat
         if seen.spec_hash != status.spec_hash:
             if status.ending is not None:
                 return _end(job, status, now)
-            text = f"a worker named {seen.key.name} exists with another specification; remove it, then start a new queue"
+            text = (
+                f"a worker named {seen.key.name} exists with another specification; remove it, then start a new queue"
+            )
             reason = StateReason(code=Reason.CONFIG_ERROR, message=text)
             return replace(status, state=JobState.FAILED, reason=reason, end_time=now)
         status = replace(status, state=JobState.STARTING, reason=None, runner=seen.ref, accept_time=now)
@@ -151,7 +152,12 @@ def _refused(job: Job, attempt: int, reason: StateReason, now: float, timings: T
     if attempt != status.attempt or status.state is not JobState.LAUNCHING or status.ending is not None:
         return status
     ending = EndIntent(
-        why=Ending.REFUSED, time=now, delete_at=now, grace=timings.delete_grace, message=reason.message, code=reason.code
+        why=Ending.REFUSED,
+        time=now,
+        delete_at=now,
+        grace=timings.delete_grace,
+        message=reason.message,
+        code=reason.code,
     )
     status = replace(status, reason=reason, ending=ending)
     return status if status.launch_unsure else _end(job, status, now)
@@ -193,7 +199,9 @@ def _heard(queue: Queue, report: Telemetry, now: float) -> Queue:
 def _said(job: Job, report: Telemetry, now: float) -> JobStatus:
     status = job.status
     if status.state is JobState.PENDING or (status.attempt > 1 and report.time < status.create_time):
-        return status  # an earlier attempt's; the first has no earlier one, so there an older time is a clock that is off
+        return (
+            status  # an earlier attempt's; the first has no earlier one, so there an older time is a clock that is off
+        )
     last = status.last_telemetry_time
     newest = last is None or report.time >= last
     is_error = report.status == "error"

@@ -27,29 +27,35 @@ def publications(queue: Queue, entry: Entry) -> Iterator[tuple[str, Mapping[str,
     }
     if event.type is not EventType.JOB_STATE_CHANGED:
         message_id = f"{queue.queue_id}:{event.revision}:0"
-        yield message_id, {
-            **common,
-            "event_id": message_id,
-            "event": event.type.lower(),
-            "status": event.after.lower(),
-            "message": event.message,
-            "actor": event.actor,
-            **_reason(entry.status.reason),
-        }
+        yield (
+            message_id,
+            {
+                **common,
+                "event_id": message_id,
+                "event": event.type.lower(),
+                "status": event.after.lower(),
+                "message": event.message,
+                "actor": event.actor,
+                **_reason(entry.status.reason),
+            },
+        )
     for number, change in enumerate(event.job_changes, 1):
         job = queue.job(change.job)
         message_id = f"{queue.queue_id}:{event.revision}:{number}"
-        yield message_id, {
-            **common,
-            "event_id": message_id,
-            "event": "job_state_changed",
-            "status": change.after.lower(),
-            "job": change.job,
-            "attempt": change.attempt,
-            "target": job.spec.target if job else "",
-            "type": job.spec.type if job else "",
-            **_reason(change.reason),
-        }
+        yield (
+            message_id,
+            {
+                **common,
+                "event_id": message_id,
+                "event": "job_state_changed",
+                "status": change.after.lower(),
+                "job": change.job,
+                "attempt": change.attempt,
+                "target": job.spec.target if job else "",
+                "type": job.spec.type if job else "",
+                **_reason(change.reason),
+            },
+        )
 
 
 def _reason(reason: StateReason | None) -> Mapping[str, object]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec.structs import replace
-
 from queue_manager.server.domain.model import (
     Dependency,
     DependencyCondition,
-    EndIntent,
     Ending,
+    EndIntent,
     FailurePolicy,
     Job,
     JobState,
@@ -167,9 +166,7 @@ def _gated(queue: Queue, job: Job, now: float, spec_hash: Callable[[Queue, Job],
     if waiting:
         reason = StateReason(code=Reason.WAITING_FOR_DEPENDENCY, message=cut("waits for " + ", ".join(waiting)))
         return job if reason == status.reason else replace(job, status=replace(status, reason=reason))
-    launching = replace(
-        status, state=JobState.LAUNCHING, reason=None, launch_time=now, spec_hash=spec_hash(queue, job)
-    )
+    launching = replace(status, state=JobState.LAUNCHING, reason=None, launch_time=now, spec_hash=spec_hash(queue, job))
     return replace(job, status=launching)
 
 

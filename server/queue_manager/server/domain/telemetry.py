@@ -44,7 +44,7 @@ _READ: Final = frozenset(
 """Top-level fields that a rule names."""
 
 
-class Unreadable(ValueError):  # noqa: N818 - it says what the message is
+class Unreadable(ValueError):
     """The message cannot be read; goes to the dead-letter topic with the reason."""
 
     def __init__(self, reason: str) -> None:

@@ -7,8 +7,8 @@ neither the exit code nor the telemetry is enough alone.
 from __future__ import annotations
 
 from queue_manager.server.domain.model import (
-    EndIntent,
     Ending,
+    EndIntent,
     Job,
     JobState,
     JobStatus,

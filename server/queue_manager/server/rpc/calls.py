@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import unquote
 
 import grpc
 import structlog
 from google.protobuf.message import Message
-
 from queue_manager.server.domain.errors import QueueManagerError
 from queue_manager.server.rpc.status import code_of, internal, status_of, trailers
 
@@ -29,18 +28,24 @@ CALLER_KEY = "x-requested-by"
 CALLER_LIMIT = 256
 
 
-class CallObserver:
-    """Told of every call. Does nothing; metrics override it."""
+class CallObserver(Protocol):
+    """Told of every call."""
+
+    def call_began(self, method: str) -> None:
+        """A call of this method began."""
 
     def call_ended(self, method: str, code: str, seconds: float) -> None:
-        """A call of this method ended with this code."""
+        """It ended with this code, so many seconds later."""
 
 
-def unary(method: str, behaviour: Unary, request: type[Message], *, observer: CallObserver, new_id: Callable[[], str]) -> Any:
+def unary(
+    method: str, behaviour: Unary, request: type[Message], *, observer: CallObserver, new_id: Callable[[], str]
+) -> Any:
     """The method handler of a unary call."""
 
     async def call(message: Message, context: Context) -> Message | bytes:
         began, code = asyncio.get_running_loop().time(), grpc.StatusCode.OK
+        observer.call_began(method)
         try:
             return await behaviour(message, context)
         except QueueManagerError as error:
@@ -67,6 +72,7 @@ def streaming(
 
     async def call(message: Message, context: Context) -> AsyncGenerator[Message | bytes, None]:
         began, code = asyncio.get_running_loop().time(), grpc.StatusCode.OK
+        observer.call_began(method)
         frames = behaviour(message, context)
         try:
             async for frame in frames:

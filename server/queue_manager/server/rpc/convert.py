@@ -6,7 +6,6 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from queue_manager.server.domain.catalogue import Catalogue, Parameter, Target, TargetType
 from queue_manager.server.domain.history import Event, EventType
 from queue_manager.server.domain.launch import LaunchSpec

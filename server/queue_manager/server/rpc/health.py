@@ -13,7 +13,6 @@ from typing import Final
 
 import structlog
 from grpc_health.v1 import health, health_pb2
-
 from queue_manager.server.rpc.calls import Context
 from queue_manager.v1 import service_pb2
 
@@ -35,9 +34,7 @@ class Health(health.aio.HealthServicer):
         self._problems = problems
         self._interval = interval
         self._known: dict[str, str] = {"server": "starting"}
-        for service in (*READINESS, "startup"):
-            self._server_status[service] = NOT_SERVING
-        self._server_status["liveness"] = SERVING
+        self._has_been_ready = False
 
     @property
     def ready(self) -> bool:
@@ -54,15 +51,16 @@ class Health(health.aio.HealthServicer):
         return response
 
     async def refresh(self) -> None:
-        """Ask what is down, and set the statuses."""
+        """Ask what is down, and set the statuses. Call it once before the server starts."""
         known = await self._problems()
         if known != self._known:
             log.info("ready" if not known else "not ready", **known)
         self._known = known
         for service in READINESS:
             await self.set(service, NOT_SERVING if known else SERVING)
-        if not known:
-            await self.set("startup", SERVING)
+        self._has_been_ready = self._has_been_ready or not known
+        await self.set("startup", SERVING if self._has_been_ready else NOT_SERVING)
+        await self.set("liveness", SERVING)
 
     async def run(self) -> None:
         """Refresh for ever."""

@@ -12,7 +12,6 @@ from typing import Final, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from queue_manager.server.application.ports import QueueFilter
 from queue_manager.server.domain.errors import InvalidRequest, Violation
 from queue_manager.server.domain.model import MESSAGE_LIMIT, StopMode
@@ -29,6 +28,7 @@ SELECTOR_TERMS: Final = 16
 QUEUE_ID_LIMIT: Final = 253
 
 Domain = TypeVar("Domain")
+Number = TypeVar("Number", bound=int)
 
 _POLICY_OF: Final = {number: policy for policy, number in POLICIES.items()}
 _CONDITION_OF: Final = {number: condition for condition, number in CONDITIONS.items()}
@@ -110,7 +110,9 @@ def list_request(message: service_pb2.ListQueuesRequest) -> tuple[QueueFilter, i
     """What to list, and how many on a page. Raises `InvalidRequest`."""
     found = _Violations()
     if not 0 <= message.page_size <= LARGEST_PAGE:
-        found.add("page_size", f"{message.page_size} is not between 1 and {LARGEST_PAGE}; leave it out for {DEFAULT_PAGE}")
+        found.add(
+            "page_size", f"{message.page_size} is not between 1 and {LARGEST_PAGE}; leave it out for {DEFAULT_PAGE}"
+        )
     states = set()
     for index, number in enumerate(message.states):
         if (state := _STATE_OF.get(number)) is None:
@@ -170,7 +172,7 @@ class _Violations(list[Violation]):
         elif len(value) > QUEUE_ID_LIMIT:
             self.add("queue_id", f"{len(value)} characters are too long for a queue_id")
 
-    def enum(self, values: Mapping[int, Domain], number: int, field: str) -> Domain | None:
+    def enum(self, values: Mapping[Number, Domain], number: Number, field: str) -> Domain | None:
         """The value of an enum's number; None where it is not set. An unknown number is a violation."""
         if number and number not in values:
             known = ", ".join(str(value) for value in values.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Final, cast
 
 from queue_manager.server.application.queues import QueueService
 from queue_manager.server.domain.model import StopMode
@@ -26,7 +26,9 @@ class Servicer:
         self._service = service
         self._targets = service_pb2.ListTargetsResponse(targets=target_messages(service.catalogue)).SerializeToString()
 
-    async def StartQueue(self, request: service_pb2.StartQueueRequest, context: Context) -> service_pb2.StartQueueResponse:  # noqa: N802
+    async def StartQueue(
+        self, request: service_pb2.StartQueueRequest, context: Context
+    ) -> service_pb2.StartQueueResponse:
         """See the contract."""
         started = await self._service.start(requests.start_request(request), requested_by=caller(context))
         return service_pb2.StartQueueResponse(
@@ -35,13 +37,13 @@ class Servicer:
             plan=[plan_message(spec) for spec in started.plan],
         )
 
-    async def StopQueue(self, request: service_pb2.StopQueueRequest, context: Context) -> bytes:  # noqa: N802
+    async def StopQueue(self, request: service_pb2.StopQueueRequest, context: Context) -> bytes:
         """See the contract."""
         wish = requests.stop_request(request)
         wait = None
         if request.wait:
-            remaining = context.time_remaining()
-            wait = max(0.0, (remaining if remaining is not None else requests.LONGEST_WAIT) - ANSWER_BEFORE_DEADLINE)
+            remaining = cast("float | None", context.time_remaining())  # the stubs forget calls without a deadline
+            wait = max(0.0, (requests.LONGEST_WAIT if remaining is None else remaining) - ANSWER_BEFORE_DEADLINE)
         queue = await self._service.stop(
             request.queue_id,
             mode=wish.mode,
@@ -52,13 +54,15 @@ class Servicer:
         )
         return get_queue_bytes(self._service.encoded(queue))
 
-    async def GetQueue(self, request: service_pb2.GetQueueRequest, context: Context) -> bytes:  # noqa: N802, ARG002
+    async def GetQueue(self, request: service_pb2.GetQueueRequest, context: Context) -> bytes:
         """See the contract."""
         requests.check_queue_id(request.queue_id)
         queue = await self._service.get(request.queue_id)
         return get_queue_bytes(self._service.encoded(queue))
 
-    async def ListQueues(self, request: service_pb2.ListQueuesRequest, context: Context) -> service_pb2.ListQueuesResponse:  # noqa: N802, ARG002
+    async def ListQueues(
+        self, request: service_pb2.ListQueuesRequest, context: Context
+    ) -> service_pb2.ListQueuesResponse:
         """See the contract."""
         query, limit = requests.list_request(request)
         after = decode_token(request.page_token, query) if request.page_token else None
@@ -68,7 +72,7 @@ class Servicer:
             next_page_token=encode_token(cursor, query) if cursor else "",
         )
 
-    async def WatchQueue(self, request: service_pb2.WatchQueueRequest, context: Context) -> AsyncGenerator[bytes, None]:  # noqa: N802, ARG002
+    async def WatchQueue(self, request: service_pb2.WatchQueueRequest, context: Context) -> AsyncGenerator[bytes, None]:
         """See the contract."""
         heartbeat = requests.watch_request(request)
         after = request.after_revision if request.HasField("after_revision") else None
@@ -79,8 +83,6 @@ class Servicer:
         finally:
             await frames.aclose()
 
-    async def ListTargets(self, request: service_pb2.ListTargetsRequest, context: Context) -> bytes:  # noqa: N802, ARG002
+    async def ListTargets(self, request: service_pb2.ListTargetsRequest, context: Context) -> bytes:
         """See the contract."""
         return self._targets
-
-

@@ -13,7 +13,6 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-
 from queue_manager.server.domain.errors import (
     Conflict,
     InvalidRequest,

@@ -31,6 +31,7 @@ def environment(
     result = {name: own[name] for name in INHERITED if name in own}
     result.setdefault("PATH", os.defpath)
     result["TZ"] = "UTC"
+    result["POD_NAME"] = spec.key.name
     result[TOPICS_VARIABLE] = str(topics)
     result.update(spec.environment)
     for variable, secret in spec.secret_environment.items():

@@ -178,7 +178,7 @@ class WorkerDirectory:
             return ticket
 
     def end(self, grace: float, *, launching: bool) -> None:
-        """Begin to end the worker, or see to it that it never starts. `launching`: its directory may not be made yet."""
+        """Begin to end the worker, or see that it never starts. `launching`: its directory may not be made yet."""
         if not self.path.is_dir():
             if not launching:
                 return

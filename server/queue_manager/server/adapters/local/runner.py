@@ -2,7 +2,7 @@
 
 Every worker has a supervisor of its own, the shim, which outlives the server, and a directory, in which stands all that
 there is to know of it. So the server may be killed at any instruction: what it had in memory is read again, when the
-core first asks about a worker. docs/local-workers.md tells why none is then started twice, forgotten, or taken for another.
+core first asks about a worker. docs/local-workers.md tells why none is then started twice, forgotten, or mistaken.
 
 This module answers the core; `watcher` follows the living workers' output and notices their ends; `directory` reads and
 writes the files; `spawn` and `shim` start processes. Everything that blocks runs in threads.

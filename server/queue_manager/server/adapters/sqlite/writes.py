@@ -117,7 +117,7 @@ class Replace(Write[Record]):
         if self._entry is not None:
             connection.execute(_ADD_ENTRY, self._entry)
             if entries > self._keep + self._keep // 4:
-                _compact(connection, queue.queue_id, surplus=entries - self._keep)
+                _compact(connection, queue, surplus=entries - self._keep)
         return Record(queue, str(version))
 
 
@@ -170,14 +170,19 @@ def _target_rows(queue: Queue) -> list[tuple[str, float, str]]:
     return [(target, spec.create_time, spec.queue_id) for target in sorted({job.spec.target for job in queue.jobs})]
 
 
-def _compact(connection: sqlite3.Connection, queue_id: str, *, surplus: int) -> None:
-    """Fold the oldest `surplus` entries into the one after them. The rest are not read."""
+def _compact(connection: sqlite3.Connection, queue: Queue, *, surplus: int) -> None:
+    """Fold the oldest `surplus` entries, as far as their events are out, into the one after them. The rest are not read."""
+    queue_id = queue.queue_id
     rows = connection.execute(
         "SELECT body FROM history WHERE queue_id = ? ORDER BY revision LIMIT ?", (queue_id, surplus + 1)
     ).fetchall()
-    (first,) = compact([decode_entry(body) for (body,) in rows], keep=1)
+    entries = [decode_entry(body) for (body,) in rows]
+    kept = compact(entries, keep=1, published=queue.published_revision)
+    if len(kept) == len(entries):
+        return
+    first = kept[0]
     connection.execute("DELETE FROM history WHERE queue_id = ? AND revision < ?", (queue_id, first.revision))
     connection.execute(
         "UPDATE history SET body = ? WHERE queue_id = ? AND revision = ?", (encode(first), queue_id, first.revision)
     )
-    connection.execute("UPDATE queues SET entries = entries - ? WHERE queue_id = ?", (len(rows) - 1, queue_id))
+    connection.execute("UPDATE queues SET entries = entries - ? WHERE queue_id = ?", (len(entries) - len(kept), queue_id))

@@ -40,7 +40,7 @@ def format_duration(seconds: float) -> str:
     for unit, length in reversed(_UNITS.items()):
         if seconds >= length and (seconds / length).is_integer():
             return f"{seconds / length:.0f}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def _positive(seconds: float) -> float:
@@ -125,6 +125,8 @@ def _secret(value: SecretStr) -> SecretStr:
     return value
 
 
+Lowered = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+"""Case does not matter."""
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 """Seconds, 0 or more."""
 PositiveDuration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_positive)]

@@ -1,28 +1,22 @@
-"""What can be set from outside: each variable with its unit, its default and the reason for it, one class a concern.
+"""The settings, one class a concern: each variable with its unit, its default and the reason for it.
 
-Values come from the process environment or, where that has none, from a `.env` file in the working directory; an empty
-value counts as not set. Durations are seconds or text like `90m`; sizes are bytes or text like `1MiB`. `load_settings`
-reports everything that is wrong at once. The names of the platform's variables are those of its own documents
-(contracts, section 7); ours begin with `QM_`. What the variables mean together is checked in `setting_checks`.
+The descriptions are also what README's table and the error messages are made of. The names of the platform's variables
+are those of its own documents (contracts, section 7); ours begin with `QM_`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from queue_manager.server.domain.launch import ARANGO_PASSWORD, KAFKA_PASSWORD
-from queue_manager.server.domain.timings import Timings
-from queue_manager.server.setting_checks import Problem, SettingsError, check, read_environment, unread
-from queue_manager.server.setting_types import (
+from queue_manager.server.settings.kinds import (
     Duration,
     Listen,
     ListenAddress,
+    Lowered,
     Namespace,
     PositiveDuration,
     Secret,
@@ -32,9 +26,6 @@ from queue_manager.server.setting_types import (
     Url,
     UserPath,
 )
-
-
-G = TypeVar("G", bound="Group")
 
 
 def variable(name: str, default: Any, description: str, **rules: Any) -> Any:
@@ -50,6 +41,7 @@ class Group(BaseSettings):
         env_ignore_empty=True,
         case_sensitive=True,
         extra="ignore",
+        enable_decoding=False,  # no value is JSON
         frozen=True,
         hide_input_in_errors=True,
     )
@@ -118,7 +110,7 @@ class StorageSettings(Group):
 class RunnerSettings(Group):
     """What runs the workers."""
 
-    runner: Literal["local"] = variable(
+    runner: Annotated[Literal["local"], Lowered] = variable(
         "QM_RUNNER",
         "local",
         "What runs the workers. This version has `local`: processes on this machine. `kubernetes` joins in a later "
@@ -186,8 +178,8 @@ class WorkerSettings(Group):
     start_timeout: PositiveDuration = variable(
         "QM_START_TIMEOUT",
         600.0,
-        "How long a job may take from launch to running, where the request does not say. Long enough for a cluster that "
-        "first adds a node.",
+        "How long a job may take from launch to running, where the request does not say. Long enough for a cluster "
+        "that first adds a node.",
     )
     stop_grace: Duration = variable(
         "QM_STOP_GRACE",
@@ -236,18 +228,18 @@ class ControllerSettings(Group):
     telemetry_window: Duration = variable(
         "QM_TELEMETRY_INTERVAL",
         0.2,
-        "How long telemetry is gathered before it is written: the delay of progress, and what a thousand chatty workers "
-        "are merged in. Changes of state do not wait for it.",
+        "How long telemetry is gathered before it is written: the delay of progress, and what a thousand chatty "
+        "workers are merged in.",
     )
 
 
 class LoggingSettings(Group):
     """The log."""
 
-    format: Literal["console", "json"] | None = variable(
+    format: Annotated[Literal["console", "json"] | None, Lowered] = variable(
         "QM_LOG_FORMAT", None, "`console` or `json`. Default: `console` on a terminal, else `json`."
     )
-    level: Literal["debug", "info", "warning", "error"] = variable(
+    level: Annotated[Literal["debug", "info", "warning", "error"], Lowered] = variable(
         "QM_LOG_LEVEL", "info", "Lowest level that is logged: `debug`, `info`, `warning` or `error`."
     )
 
@@ -266,95 +258,3 @@ GROUPS: Final[tuple[type[Group], ...]] = (
     ImageSettings,
 )
 """In the order in which they are documented."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything that is set."""
-
-    grpc: GrpcSettings
-    metrics: MetricsSettings
-    storage: StorageSettings
-    runner: RunnerSettings
-    workers: WorkerSettings
-    watch: WatchSettings
-    controller: ControllerSettings
-    logging: LoggingSettings
-    kafka: KafkaSettings
-    arango: ArangoSettings
-    image: ImageSettings
-    notices: Sequence[str] = ()
-    """What is odd but no error: variables that look like ours and that nobody reads."""
-
-    def secrets(self) -> dict[str, str]:
-        """The secrets that are set, by the name that workers' environments refer to."""
-        found = {KAFKA_PASSWORD: self.kafka.password, ARANGO_PASSWORD: self.arango.password}
-        return {name: secret.get_secret_value() for name, secret in found.items() if secret is not None}
-
-    def parts(self) -> list[tuple[str, str, str]]:
-        """Which technology each part of the server runs on, and why: (part, choice, reason)."""
-        store = bus = "embedded default"
-        if self.arango.url:
-            store = "ARANGO_* are handed to workers; ArangoDB as the store joins in a later version"
-        if self.kafka.bootstrap_servers:
-            bus = "KAFKA_* are handed to workers; Kafka as the bus joins in a later version"
-        runner = "QM_RUNNER" if "runner" in self.runner.model_fields_set else "embedded default"
-        return [("store", "sqlite", store), ("runner", self.runner.runner, runner), ("bus", "in-process", bus)]
-
-    def images(self) -> dict[str, str]:
-        """The images that are set, by target."""
-        found = {
-            "loader-producer": self.image.loader_producer,
-            "arango-connector": self.image.consumer or self.image.arango_connector,
-            "gnn-trainer": self.image.gnn_trainer,
-            "visualizer": self.image.visualizer,
-            "graph-builder": self.image.graph_builder,
-        }
-        return {target: image for target, image in found.items() if image}
-
-    def timings(self) -> Timings:
-        """What of the core's timings can be set."""
-        return Timings(
-            start_timeout=self.workers.start_timeout,
-            stop_grace=self.workers.stop_grace,
-            linger_grace=self.workers.linger_grace,
-            drain_settle=self.workers.drain_settle,
-        )
-
-
-def load_settings(env_file: Path = Path(".env")) -> Settings:
-    """Read the process environment and `env_file`, if it exists. Raises `SettingsError` with every problem at once."""
-    present = read_environment(env_file)
-    variables = [field.validation_alias for group in GROUPS for field in group.model_fields.values()]
-    problems = {problem.variable: problem for problem in check(present)}
-    groups: dict[type[Group], Group] = {}
-    for group in GROUPS:
-        try:
-            groups[group] = group(_env_file=env_file)
-        except ValidationError as error:
-            for details in error.errors(include_url=False, include_input=False):
-                problem = Problem.from_pydantic(details)
-                problems.setdefault(problem.variable, problem)
-    if problems:
-        order = {name: place for place, name in enumerate(variables)}
-        raise SettingsError(sorted(problems.values(), key=lambda problem: order.get(problem.variable, len(order))))
-    return Settings(
-        grpc=_of(groups, GrpcSettings),
-        metrics=_of(groups, MetricsSettings),
-        storage=_of(groups, StorageSettings),
-        runner=_of(groups, RunnerSettings),
-        workers=_of(groups, WorkerSettings),
-        watch=_of(groups, WatchSettings),
-        controller=_of(groups, ControllerSettings),
-        logging=_of(groups, LoggingSettings),
-        kafka=_of(groups, KafkaSettings),
-        arango=_of(groups, ArangoSettings),
-        image=_of(groups, ImageSettings),
-        notices=unread(present, known=[str(name) for name in variables]),
-    )
-
-
-def _of(groups: Mapping[type[Group], Group], kind: type[G]) -> G:
-    group = groups[kind]
-    assert isinstance(group, kind)
-    return group

@@ -105,12 +105,12 @@ def _check_kafka(present: Mapping[str, str]) -> Iterator[Problem]:
     given = [name for name in _KAFKA_SECURITY if name in present]
     if given and "KAFKA_BOOTSTRAP_SERVERS" not in present:
         remedy = f"set it to the brokers, e.g. kafka:9093, or unset {_listed(given)}"
-        yield Problem("KAFKA_BOOTSTRAP_SERVERS", f"is missing, while {_listed(given)} is set", remedy)
+        yield Problem("KAFKA_BOOTSTRAP_SERVERS", f"is missing, while {_are(given)} set", remedy)
     if given:
         for name, meaning in _KAFKA_SECURITY.items():
             if name not in present:
                 yield Problem(
-                    name, f"is missing, while {_listed(given)} is set", f"set it ({meaning}), or unset {_listed(given)}"
+                    name, f"is missing, while {_are(given)} set", f"set it ({meaning}), or unset {_listed(given)}"
                 )
     if "CA_PATH" in present:
         path = Path(present["CA_PATH"]).expanduser()
@@ -132,12 +132,12 @@ def _check_arango(present: Mapping[str, str]) -> Iterator[Problem]:
     given = [name for name in _ARANGO if name in present]
     for name in _ARANGO:
         if given and name not in present:
-            what = f"is missing, while {_listed(given)} is set"
+            what = f"is missing, while {_are(given)} set"
             yield Problem(name, what, "set it, or unset all ARANGO_* variables")
 
 
 def _check_choices(present: Mapping[str, str]) -> Iterator[Problem]:
-    if present.get("QM_RUNNER") == "kubernetes":
+    if present.get("QM_RUNNER", "").lower() == "kubernetes":
         what = "this version runs workers as local processes only, Kubernetes joins in a later version"
         yield Problem("QM_RUNNER", what, "unset it or set it to local")
     if "QM_CATALOGUE" in present:
@@ -153,4 +153,8 @@ def _check_choices(present: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{_listed(names)} {'is' if len(names) == 1 else 'are'}"

@@ -1,0 +1,64 @@
+# `make help` lists the verbs. Everything runs in .venv, which `make setup` makes and every other verb needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test simulate integration lint format types protos check-generated docs clean
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with everything that the other verbs need
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say PYTHON=python3.12 make ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: $(STAMP) ## Run the server here, with its embedded parts
+	$(BIN)/queue-manager serve
+
+demo: $(STAMP) ## Start a server, run the historical pipeline live until it is FINISHED, stop everything
+	@$(BIN)/python scripts/demo.py
+
+test: $(STAMP) ## Run all tests that need only Python
+	$(BIN)/pytest -n auto
+
+simulate: $(STAMP) ## Play simulated histories: make simulate SEEDS=10000 FIRST=0
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),500) --first $(or $(FIRST),0)
+
+integration: $(STAMP) ## Run the tests that need real servers; each says what it skips and why
+	$(BIN)/pytest -m integration -ra
+
+lint: $(STAMP) ## Style, import layers, the contract's style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+
+format: $(STAMP) ## Format the code and the contract
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write protos
+
+types: $(STAMP) ## Type checks, strict
+	$(BIN)/mypy
+
+protos: $(STAMP) ## Generate gen/ from protos/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py
+
+docs: $(STAMP) ## Write the generated parts of the documentation
+	$(BIN)/python scripts/configuration_table.py --write
+	$(BIN)/python scripts/metrics_reference.py --write
+
+check-generated: $(STAMP) ## Fail where generated code or documentation is stale
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py --check
+	$(BIN)/python scripts/configuration_table.py --check
+	$(BIN)/python scripts/metrics_reference.py --check
+
+clean: ## Remove what the verbs made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

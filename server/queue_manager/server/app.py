@@ -1,0 +1,159 @@
+"""Putting the server together from its settings, and its life: the one place that knows every part.
+
+Parts are opened in order and closed in reverse. Shutting down: health says NOT_SERVING, streams end after a last frame,
+calls in flight finish, nothing more is reconciled, parts are closed. Local workers run on; the next server finds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from random import Random
+from time import time
+
+import structlog
+from queue_manager.server.adapters.inprocess.bus import InProcessBus
+from queue_manager.server.adapters.local.runner import LocalRunner
+from queue_manager.server.adapters.sqlite.store import SqliteStore
+from queue_manager.server.application.core import Core, CoreSettings
+from queue_manager.server.domain.builtin import builtin_catalogue
+from queue_manager.server.domain.launch import Platform
+from queue_manager.server.observability.instruments import MeteredInstruments
+from queue_manager.server.observability.metrics import Metrics
+from queue_manager.server.observability.metrics_server import MetricsServer
+from queue_manager.server.rpc.convert import encode_event, encode_queue
+from queue_manager.server.rpc.health import Health
+from queue_manager.server.rpc.server import build, listen
+from queue_manager.server.rpc.servicer import Servicer
+from queue_manager.server.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+SIMULATED_WORKER = (sys.executable, "-m", "queue_manager.server.simulated_worker")
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """UTC seconds since the epoch."""
+        return time()
+
+
+def platform(settings: Settings) -> Platform:
+    """What workers on this machine are told of the platform."""
+    kafka, arango = settings.kafka, settings.arango
+    return Platform(
+        kafka_bootstrap_servers=kafka.bootstrap_servers,
+        kafka_user=kafka.user,
+        kafka_password=kafka.password is not None,
+        ca_path=str(kafka.ca_path or ""),
+        arango_url=arango.url,
+        arango_db=arango.db,
+        arango_user=arango.user,
+        arango_password=arango.password is not None,
+        control_topic=kafka.control_topic,
+        events_topic=kafka.events_topic,
+        namespace=settings.runner.namespace,
+    )
+
+
+async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None = None) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`. Raises `QueueManagerError` where a part cannot be opened."""
+    stop = stop or asyncio.Event()
+    for part, choice, why in settings.parts():
+        log.info("part", part=part, choice=choice, why=why)
+    for notice in settings.notices:
+        log.warning("setting not read", notice=notice)
+    clock = SystemClock()
+    metrics = Metrics(version=version)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(
+            SqliteStore(settings.storage.data_dir, keep=settings.storage.history, observe=metrics.store_operation)
+        )
+        bus = await stack.enter_async_context(InProcessBus(settings.storage.data_dir, clock=clock))
+        runner = await stack.enter_async_context(
+            LocalRunner(settings.storage.data_dir, sink=bus.deliver, clock=clock, secrets=settings.secrets())
+        )
+        bus.attach(runner)
+        core = Core(
+            store=store,
+            runner=runner,
+            bus=bus,
+            clock=clock,
+            rng=Random(),  # noqa: S311 - ids and jitter, not secrets
+            catalogue=builtin_catalogue(settings.images(), SIMULATED_WORKER),
+            platform=platform(settings),
+            settings=CoreSettings(
+                timings=settings.timings(),
+                heartbeat=settings.watch.heartbeat,
+                max_watchers=settings.watch.max_watchers,
+                sweep=settings.controller.sweep,
+                telemetry_window=settings.controller.telemetry_window,
+                retention=settings.storage.retention,
+            ),
+            encode_queue=encode_queue,
+            encode_event=encode_event,
+            instruments=MeteredInstruments(metrics),
+        )
+        work = core.controller.work
+        metrics.samples.reconcile_queue_depth = lambda: work.depth
+        metrics.samples.reconcile_oldest_key_age = work.oldest_age
+        metrics.samples.outbox_depth = lambda: core.outbox.depth
+        listener = settings.metrics.listen
+        metrics_server = await stack.enter_async_context(MetricsServer(metrics, host=listener.host, port=listener.port))
+        health = Health(core.problems)
+        server = build(
+            Servicer(core.service),
+            health,
+            observer=metrics,
+            new_id=lambda: uuid.uuid4().hex[:12],
+            max_message_bytes=settings.grpc.max_message_bytes,
+        )
+        port = listen(server, str(settings.grpc.listen), "QM_GRPC_LISTEN")
+        async with asyncio.TaskGroup() as tasks:
+            working = [
+                tasks.create_task(core.run(), name="core"),
+                tasks.create_task(health.run(), name="health"),
+            ]
+            await core.ready.wait()
+            await health.refresh()
+            await server.start()
+            with _signals(stop.set):
+                log.info(
+                    "serving",
+                    grpc=f"{settings.grpc.listen.host}:{port}",
+                    metrics=f"{listener.host}:{metrics_server.port}",
+                    version=version,
+                    **{part: choice for part, choice, _ in settings.parts()},
+                )
+                await stop.wait()
+                log.info("shutting down", grace=settings.grpc.shutdown_grace)
+                await health.close()
+                core.hub.close()
+                await server.stop(settings.grpc.shutdown_grace)
+                await core.service.drain()
+            for task in working:
+                task.cancel()
+    log.info("stopped")
+
+
+class _signals:  # noqa: N801 - reads as a verb in `with`
+    """SIGTERM and SIGINT call `handler` while inside."""
+
+    def __init__(self, handler: Callable[[], None]) -> None:
+        self._handler = handler
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._handler)
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

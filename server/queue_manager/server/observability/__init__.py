@@ -1,0 +1,1 @@
+"""What the server tells of itself: logs and metrics. Nothing here changes what it does."""

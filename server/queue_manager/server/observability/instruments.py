@@ -1,0 +1,82 @@
+"""What the core tells of its working, made into metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from queue_manager.server.application.instruments import Instruments
+from queue_manager.server.domain.history import Event
+from queue_manager.server.domain.model import JobState, Queue, QueueState
+from queue_manager.server.observability.metrics import Metrics
+
+
+class MeteredInstruments(Instruments):
+    """The core's instruments on Prometheus metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Where to count."""
+        self._metrics = metrics
+        # What was counted for each queue that is not settled. Kept here, because a record may be forgotten and loaded
+        # again without that anything has changed.
+        self._counted: dict[str, tuple[QueueState, Counter[JobState]]] = {}
+        for state in QueueState:
+            metrics.queues.labels(state.value).set(0)
+        for job_state in JobState:
+            metrics.jobs.labels(job_state.value).set(0)
+
+    def changed(self, before: Queue | None, after: Queue, event: Event | None) -> None:  # noqa: ARG002  # see `_counted`
+        """Count the event; move the queue and its jobs from one state to another."""
+        if event is not None:
+            self._metrics.events_total.labels(event.type.value).inc()
+        self._uncount(after.queue_id)
+        if after.settled:
+            return
+        state, jobs = after.status.state, Counter(job.status.state for job in after.jobs)
+        self._counted[after.queue_id] = state, jobs
+        self._metrics.queues.labels(state.value).inc()
+        for job_state, number in jobs.items():
+            self._metrics.jobs.labels(job_state.value).inc(number)
+
+    def removed(self, queue: Queue) -> None:
+        """Count it no longer."""
+        self._uncount(queue.queue_id)
+
+    def step(self, outcome: str, seconds: float) -> None:
+        """Count and time it."""
+        self._metrics.reconcile_steps_total.labels(outcome).inc()
+        self._metrics.reconcile_duration_seconds.observe(seconds)
+
+    def launched(self, outcome: str) -> None:
+        """Count it."""
+        self._metrics.worker_launches_total.labels(outcome).inc()
+
+    def telemetry(self, outcome: str, count: int = 1) -> None:
+        """Count them."""
+        self._metrics.telemetry_messages_total.labels(outcome).inc(count)
+
+    def first_telemetry(self, seconds: float) -> None:
+        """Note the latency."""
+        self._metrics.start_latency_seconds.observe(seconds)
+
+    def published(self, count: int) -> None:
+        """Count them."""
+        self._metrics.published_events_total.inc(count)
+
+    def watchers(self, change: int) -> None:
+        """Add the change."""
+        self._metrics.watch_subscribers.inc(change)
+
+    def frame(self, kind: str, merged: int) -> None:
+        """Count it, and what was merged into it."""
+        self._metrics.watch_frames_total.labels(kind).inc()
+        if merged > 1:
+            self._metrics.watch_frames_coalesced_total.inc(merged - 1)
+        if kind == "RESYNC":
+            self._metrics.watch_resyncs_total.inc()
+
+    def _uncount(self, queue_id: str) -> None:
+        state, jobs = self._counted.pop(queue_id, (None, Counter[JobState]()))
+        if state is not None:
+            self._metrics.queues.labels(state.value).dec()
+        for job_state, number in jobs.items():
+            self._metrics.jobs.labels(job_state.value).dec(number)

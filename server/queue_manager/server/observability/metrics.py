@@ -1,0 +1,170 @@
+"""Every metric of the server, on a registry of its own: names, labels, units. `docs/metrics.md` is made from it.
+
+Nothing is global, so tests and several servers in a process do not meet. Label values are bounded: methods of the
+contract, status codes, states, kinds; never a queue id. Who counts what is in `instruments`; how it is served in
+`metrics_server`.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.process_collector import ProcessCollector
+
+PREFIX: Final = "queue_manager"
+
+FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Buckets for what should take milliseconds, in seconds."""
+SLOW: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""Buckets for what waits for a machine to pull an image, in seconds."""
+
+M = TypeVar("M", bound=MetricWrapperBase)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is said of a metric in the reference."""
+
+    name: str
+    kind: str
+    labels: Sequence[str]
+    help: str
+
+
+@dataclass(slots=True)
+class Samples:
+    """Gauges that are asked for when somebody looks. The functions are called on the event loop."""
+
+    reconcile_queue_depth: Callable[[], float] = float
+    reconcile_oldest_key_age: Callable[[], float] = float
+    outbox_depth: Callable[[], float] = float
+    """`float()` is 0.0: nothing is there to ask yet."""
+
+
+@dataclass(slots=True)
+class _Shelf:
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    descriptions: list[Description] = field(default_factory=list)
+
+    def add(self, kind: type[M], name: str, help_text: str, labels: Sequence[str] = (), **options: Any) -> M:
+        metric = kind(f"{PREFIX}_{name}", help_text, labels, registry=self.registry, **options)
+        self.descriptions.append(Description(f"{PREFIX}_{name}", kind.__name__.lower(), tuple(labels), help_text))
+        return metric
+
+
+class Metrics:
+    """The metrics, as attributes; `registry` is what is served."""
+
+    def __init__(self, *, version: str) -> None:
+        """`version`: the package's, for `queue_manager_build_info`."""
+        shelf = _Shelf()
+        self.registry: Final = shelf.registry
+        self.descriptions: Final[Sequence[Description]] = shelf.descriptions
+        self.samples: Final = Samples()
+        add = shelf.add
+
+        self.rpc_total = add(Counter, "rpc_total", "gRPC calls that have ended.", ("method", "code"))
+        self.rpc_duration_seconds = add(
+            Histogram,
+            "rpc_duration_seconds",
+            "How long gRPC calls took until they ended, in seconds; streams as long as they were watched.",
+            ("method",),
+            buckets=FAST,
+        )
+        self.rpc_in_flight = add(Gauge, "rpc_in_flight", "gRPC calls under way, streams included.", ("method",))
+
+        self.queues = add(Gauge, "queues", "Queues for which something is left to do, by state.", ("state",))
+        self.jobs = add(Gauge, "jobs", "Jobs of these queues, by state.", ("state",))
+        self.events_total = add(Counter, "events_total", "Changes of queues that were stored, by type.", ("type",))
+        self.start_latency_seconds = add(
+            Histogram,
+            "start_latency_seconds",
+            "From the acceptance of a queue to the first telemetry of one of its workers, in seconds.",
+            buckets=SLOW,
+        )
+
+        self.reconcile_steps_total = add(
+            Counter, "reconcile_steps_total", "Reconcile steps by outcome: ok, unavailable, error.", ("outcome",)
+        )
+        self.reconcile_duration_seconds = add(
+            Histogram, "reconcile_duration_seconds", "How long a reconcile step took, in seconds.", buckets=FAST
+        )
+        self.reconcile_queue_depth = add(
+            Gauge, "reconcile_queue_depth", "Queues that wait for a reconcile step at this moment."
+        )
+        self.reconcile_oldest_key_age_seconds = add(
+            Gauge,
+            "reconcile_oldest_key_age_seconds",
+            "For how long the queue that has waited longest for a reconcile step has waited, in seconds.",
+        )
+        self.worker_launches_total = add(
+            Counter,
+            "worker_launches_total",
+            "Launch calls to the runner by outcome: started, refused, unavailable.",
+            ("outcome",),
+        )
+
+        self.watch_subscribers = add(Gauge, "watch_subscribers", "Watch streams that are open.")
+        self.watch_frames_total = add(Counter, "watch_frames_total", "Frames sent to watchers, by kind.", ("kind",))
+        self.watch_frames_coalesced_total = add(
+            Counter,
+            "watch_frames_coalesced_total",
+            "Revisions that were merged into a later frame, because the reader was slow or they were only progress.",
+        )
+        self.watch_resyncs_total = add(
+            Counter, "watch_resyncs_total", "Streams that could not be resumed without a gap and began anew."
+        )
+
+        self.store_operations_total = add(
+            Counter,
+            "store_operations_total",
+            "Operations of the store by outcome: ok, failed. `commit` is a transaction, which many writes share.",
+            ("operation", "outcome"),
+        )
+        self.store_operation_duration_seconds = add(
+            Histogram,
+            "store_operation_duration_seconds",
+            "How long an operation of the store took, waiting included, in seconds.",
+            ("operation",),
+            buckets=FAST,
+        )
+
+        self.telemetry_messages_total = add(
+            Counter,
+            "telemetry_messages_total",
+            "Messages of workers by outcome: accepted, unknown (of no queue here), unreadable.",
+            ("outcome",),
+        )
+        self.published_events_total = add(Counter, "published_events_total", "Events that went out on the bus.")
+        self.outbox_depth = add(Gauge, "outbox_depth", "Queues with events that have not gone out yet.")
+
+        build = add(Gauge, "build_info", "Always 1; the labels tell the version.", ("version", "python"))
+        build.labels(version, platform.python_version()).set(1)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def sample(self) -> None:
+        """Ask `samples`. Call it on the event loop, before the registry is read."""
+        self.reconcile_queue_depth.set(self.samples.reconcile_queue_depth())
+        self.reconcile_oldest_key_age_seconds.set(self.samples.reconcile_oldest_key_age())
+        self.outbox_depth.set(self.samples.outbox_depth())
+
+    def store_operation(self, operation: str, seconds: float, ok: bool) -> None:
+        """An operation of the store ended; the store's `observe`."""
+        self.store_operations_total.labels(operation, "ok" if ok else "failed").inc()
+        self.store_operation_duration_seconds.labels(operation).observe(seconds)
+
+    def call_ended(self, method: str, code: str, seconds: float) -> None:
+        """A gRPC call of this method, as the contract names it, ended with this code's name (`OK`, `NOT_FOUND`)."""
+        self.rpc_total.labels(method, code).inc()
+        self.rpc_duration_seconds.labels(method).observe(seconds)
+
+    def calls_in_flight(self, method: str, change: int) -> None:
+        """A gRPC call began (+1) or ended (-1)."""
+        self.rpc_in_flight.labels(method).inc(change)

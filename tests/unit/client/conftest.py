@@ -1,0 +1,61 @@
+"""A fake server, and clients that don't wait between attempts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from queue_manager.client import AsyncClient, Backoff
+
+from .fake_server import FakeServer
+
+
+@dataclass
+class Pauses:
+    """A sleep that takes no time and remembers how long it should have been."""
+
+    taken: list[float] = field(default_factory=list)
+
+    async def sleep(self, seconds: float) -> None:
+        self.taken.append(seconds)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+async def _no_task_left_behind() -> AsyncIterator[None]:
+    """A client that is closed has ended everything that it began."""
+    before = asyncio.all_tasks()
+    yield
+    # Closing is announced to tasks of grpc's own, which need a few turns of the loop to hear it.
+    for _ in range(200):
+        left = {task for task in asyncio.all_tasks() - before if not task.done()}
+        if not left:
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail(f"tasks left behind: {left}")
+
+
+@pytest.fixture
+def pauses() -> Pauses:
+    return Pauses()
+
+
+@pytest.fixture
+def backoff(pauses: Pauses) -> Backoff:
+    """The longest pauses that the jitter allows, in no time."""
+    longest: Callable[[float, float], float] = lambda _, high: high  # noqa: E731
+    return Backoff(sleep=pauses.sleep, uniform=longest)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeServer]:
+    async with FakeServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: FakeServer, backoff: Backoff) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(server.address, backoff=backoff) as client:
+        yield client
