@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -33,26 +34,37 @@ from tests.support.local_workers import (
 SECRETS = {"kafka-password": "correct horse battery staple"}
 
 
+class Rig(Protocol):
+    """One adapter, with a world of its own."""
+
+    shared: Path
+    """A folder that workers can write to, and tests read."""
+    heard: Heard
+    """What the workers said, where the runner carries it."""
+
+    def open(self) -> AbstractAsyncContextManager[Runner]:
+        """A server's runner. Opened again after it was closed: the next server's."""
+
+    def close(self) -> None:
+        """End what was started."""
+
+
 class LocalRig:
     """Processes of this machine."""
 
     def __init__(self, folder: Path) -> None:
         self.shared = folder / "shared"
         self.shared.mkdir()
-        """A folder that workers can write to, and tests read."""
         self.heard = Heard()
         self._data_dir = folder / "data"
 
     def open(self) -> AbstractAsyncContextManager[Runner]:
-        """A server's runner. Opened again after it was closed: the next server's."""
+        """See `Rig`."""
         return local_runner(self._data_dir, heard=self.heard, secrets=SECRETS)
 
     def close(self) -> None:
-        """End what was started."""
+        """See `Rig`."""
         end_all(self._data_dir)
-
-
-Rig = LocalRig  # of several: their common Protocol
 
 
 @pytest.fixture(params=[LocalRig], ids=["local"])
@@ -282,8 +294,8 @@ async def test_a_launch_under_way_takes_no_effect_after_its_deletion_is_over(rig
     for number in range(10):
         name = f"w{number}"
         launch = asyncio.create_task(runner.launch(spec(name)))
-        for _ in range(number):
-            await asyncio.sleep(0.002)
+        for turn in range(number + 1):
+            await asyncio.sleep(0.002 if turn else 0)
         await runner.delete(key(name), grace=0)
 
         async def over(name: str = name) -> bool:

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from queue_manager.server.adapters.sqlite import SqliteStore
 from queue_manager.server.application.ports import Cursor, QueueFilter, Record, StateStore
 from queue_manager.server.domain.errors import Conflict
 from queue_manager.server.domain.history import replay
 from queue_manager.server.domain.model import JobState, Queue, QueueState
+
 from tests.support.memory_store import MemoryStore, matches
 from tests.support.stored_queues import change, changed, create, new_queue
 
@@ -369,6 +369,30 @@ async def test_history_replays_the_queue_as_it_was_at_each_kept_revision(opener:
             was = past[event.revision]
             assert (queue.revision, queue.status, queue.jobs) == (was.revision, was.status, was.jobs)
         assert len(await store.history("wf-b")) == 1
+
+
+async def test_history_keeps_every_entry_whose_event_is_not_out(opener: Opener) -> None:
+    """It is the outbox: while the bus is away it grows, and it is cut again once the events are out."""
+    keep = 16
+    async with opener(keep=keep) as store:
+        record = await create(store, "wf-a", targets=("a", "b", "c"))
+
+        async def toggle(number: int, *, published: bool) -> Record:
+            state = (JobState.RUNNING, JobState.PENDING)[number // 3 % 2]
+            return await change(store, record, job=number % 3, job_state=state, published=published)
+
+        for number in range(10):
+            record = await toggle(number, published=True)
+        for number in range(10, 70):
+            record = await toggle(number, published=False)
+            revisions = [entry.revision for entry in await store.history("wf-a")]
+            assert revisions[0] <= record.queue.published_revision + 1
+            assert revisions == list(range(revisions[0], record.queue.revision + 1))
+        record = await toggle(70, published=True)
+        entries = await store.history("wf-a")
+        assert keep <= len(entries) <= keep * 1.25
+        (*_, (newest, _)) = replay(record.queue, entries)
+        assert newest.jobs == record.queue.jobs
 
 
 # --- delete, check ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
@@ -102,10 +103,8 @@ class Process:
 
 
 def _ignore_conflict(effect: Callable[[], object]) -> None:
-    try:
+    with suppress(Conflict):
         effect()
-    except Conflict:
-        pass
 
 
 class SimulatedStore:
@@ -230,11 +229,13 @@ class SimulatedRunner:
         """See the port."""
         process = self._process
 
+        def hear(queue_id: str) -> None:
+            if not process.dead.is_set():
+                wake(queue_id)
+
         def hint(queue_id: str) -> None:
             if not process.dead.is_set() and process.rng.random() >= process.trouble.hint_lost:
-                asyncio.get_running_loop().call_later(
-                    process.rng.uniform(0, 0.1), lambda: process.dead.is_set() or wake(queue_id)
-                )
+                asyncio.get_running_loop().call_later(process.rng.uniform(0, 0.1), hear, queue_id)
 
         self._world.listeners.append(hint)
 

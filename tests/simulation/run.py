@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from queue_manager.server.application.watch import Frame
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.errors import QueueManagerError
 from queue_manager.server.domain.launch import Platform
-from queue_manager.server.domain.model import DependencyCondition, FailurePolicy, Lifetime, StopMode
+from queue_manager.server.domain.model import DependencyCondition, FailurePolicy, Lifetime, Queue, StopMode
 from queue_manager.server.domain.request import DependencyRequest, JobRequest, StartRequest
 from queue_manager.server.domain.timings import Timings
 from queue_manager.server.rpc.convert import encode_event, encode_queue
@@ -47,9 +48,9 @@ TEMPLATES: list[list[tuple[str, str]]] = [
     [("loader-producer", "api_trades")],
     [("gnn-trainer", "gnn_train"), ("loader-producer", "ws_depth")],
 ]
-FIELDS: dict[str, dict[str, str]] = {
-    "gnn-trainer": {"graph_collection": "graph", "model_output": "model"},
-    "visualizer": {"source": "graph"},
+GRAPHS = {
+    "gnn-trainer": JobRequest(graph_collection="graph", model_output="model"),
+    "visualizer": JobRequest(source="graph"),
 }
 
 
@@ -225,17 +226,8 @@ class Simulation:
         self.oracle.stops.add(queue_id)
         for _ in range(rng.randint(1, 2)):
             mode = rng.choice([StopMode.GRACEFUL, StopMode.GRACEFUL, StopMode.FORCE])
-            await self._insist(
-                lambda core, mode=mode: core.service.stop(
-                    queue_id,
-                    mode=mode,
-                    grace_period=rng.choice([None, 0.0, 5.0]) if mode is StopMode.GRACEFUL else None,
-                    reason="enough",
-                    by="caller",
-                    wait=rng.choice([None, 3.0]),
-                ),
-                rng,
-            )
+            grace = rng.choice([None, 0.0, 5.0]) if mode is StopMode.GRACEFUL else None
+            await self._insist(partial(_stop, queue_id, mode, grace, rng.choice([None, 3.0])), rng)
             await asyncio.sleep(rng.uniform(0, 10))
 
     async def _watch(self, queue_id: str, rng: Random) -> None:
@@ -271,7 +263,7 @@ class Simulation:
             }
             old = self.world.now() - SETTLE
             victims = [
-                n for n, worker in self.world.workers.items() if worker.alive and n in known and worker.created < old
+                n for n, worker in self.world.workers.items() if worker.lives() and n in known and worker.created < old
             ]
             if victims:
                 victim = rng.choice(victims)
@@ -316,18 +308,18 @@ class Simulation:
             name = target if names[target] == 1 else f"{target}-{names[target]}"
             gates = []
             if chain and previous and not previous.startswith("arango"):
-                endless = kind.startswith("ws_") or kind.startswith("graph_")
+                endless = kind.startswith(("ws_", "graph_"))
                 condition = (
                     DependencyCondition.STARTED if endless or rng.random() < 0.5 else DependencyCondition.FINISHED
                 )
                 gates = [DependencyRequest(job=previous, condition=condition)]
             jobs.append(
-                JobRequest(
+                replace(
+                    GRAPHS.get(target, JobRequest()),
                     target=target,
                     type=kind,
                     depends_on=gates,
                     timeout=rng.choice([None, None, None, 15.0]),
-                    **FIELDS.get(target, {}),
                 )
             )
             previous = name
@@ -339,6 +331,12 @@ class Simulation:
             failure_policy=rng.choice(list(FailurePolicy)),
             start_timeout=rng.choice([None, 20.0]),
         )
+
+
+def _stop(
+    queue_id: str, mode: StopMode, grace: float | None, wait: float | None, core: Core
+) -> Coroutine[Any, Any, Queue]:
+    return core.service.stop(queue_id, mode=mode, grace_period=grace, reason="enough", by="caller", wait=wait)
 
 
 def simulate(seed: int, sabotage: Sabotage | None = None) -> Simulation:

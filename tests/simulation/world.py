@@ -61,8 +61,7 @@ class Worker:
     """Things that it said and that are still on their way."""
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    @property
-    def alive(self) -> bool:
+    def lives(self) -> bool:
         """Whether it runs or will."""
         return self.phase in {Phase.WAITING, Phase.RUNNING} and not self.gone
 
@@ -145,13 +144,13 @@ class World:
         itself, by claiming its work, can prevent that on a real cluster.
         """
         worker = self.workers[name]
-        if worker.alive:
+        if worker.lives():
             worker.gone = True
             self._changed(worker)
 
     def live_workers(self, queue_id: str) -> list[Worker]:
         """The workers of a queue that run or will."""
-        return [w for w in self.workers.values() if w.spec.key.queue_id == queue_id and w.alive]
+        return [w for w in self.workers.values() if w.spec.key.queue_id == queue_id and w.lives()]
 
     def _script(self) -> Script:
         rng = self.rng
@@ -173,7 +172,7 @@ class World:
     async def _live(self, worker: Worker) -> None:
         script, environment = worker.script, worker.spec.environment
         await asyncio.sleep(script.wait)
-        if not worker.alive:
+        if not worker.lives():
             return
         worker.phase, worker.start = Phase.RUNNING, self.now()
         self._changed(worker)
@@ -186,12 +185,12 @@ class World:
         ends = self.now() + script.duration
         records = 0
         while (
-            worker.alive
+            worker.lives()
             and not worker.told_to_stop
             and (endless or connector or self.now() < ends or script.outcome == "hang")
         ):
             await asyncio.sleep(1.0)
-            if script.outcome == "hang" or not worker.alive:
+            if script.outcome == "hang" or not worker.lives():
                 continue
             if connector:
                 step = min(100, self.written[topic] - self.consumed[topic])
@@ -205,7 +204,7 @@ class World:
                 self._say(worker, "loading", records_written=records, progress=min(1.0, records / 5000))
             if endless and script.outcome in {"error_final", "interrupted"} and self.now() >= ends:
                 break
-        if not worker.alive:
+        if not worker.lives():
             return
         self._last_words(worker, records)
         if script.outcome == "linger" and not worker.told_to_stop:
@@ -234,20 +233,20 @@ class World:
     async def _terminate(self, worker: Worker, grace: float) -> None:
         if grace > 0 and worker.script.obeys_term:
             await asyncio.sleep(min(grace, self.rng.uniform(0.01, 1.0)))
-            if worker.alive and worker.phase is Phase.RUNNING and worker.script.outcome != "silent":
+            if worker.lives() and worker.phase is Phase.RUNNING and worker.script.outcome != "silent":
                 self._say(worker, "finished", finished=True)
             code = self.rng.choice([0, 143])
         else:
             await asyncio.sleep(grace)
             code = 137
-        if worker.alive:
+        if worker.lives():
             await self._exit(worker, code)
         if not self.local:
             worker.gone = True  # a cluster's deleted Job leaves nothing, and its name is free again
             self._changed(worker)
 
     async def _exit(self, worker: Worker, code: int) -> None:
-        if worker.alive:
+        if worker.lives():
             worker.phase, worker.exit_code, worker.end = Phase.ENDED, code, self.now()
             if worker.start is None:
                 worker.start = self.now()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
-
 from queue_manager.server.application.ports import Record, StateStore
 from queue_manager.server.domain.history import Entry, record
 from queue_manager.server.domain.model import (
@@ -78,8 +77,12 @@ def changed(
     records_written: int | None = None,
     end_time: float | None = None,
     settled: bool | None = None,
+    published: bool = True,
 ) -> tuple[Queue, Entry | None]:
-    """The queue's next revision with these changes, and its entry unless only progress was made."""
+    """The queue's next revision with these changes, and its entry unless only progress was made.
+
+    `published`: the events so far have gone out.
+    """
     status = queue.status
     if state is not None:
         status = replace(status, state=state)
@@ -90,7 +93,13 @@ def changed(
         jobs[job] = replace(jobs[job], status=replace(jobs[job].status, state=job_state))
     if records_written is not None:
         jobs[0] = replace(jobs[0], status=replace(jobs[0].status, records_written=records_written))
-    after = replace(queue, status=status, jobs=tuple(jobs), settled=queue.settled if settled is None else settled)
+    after = replace(
+        queue,
+        status=status,
+        jobs=tuple(jobs),
+        settled=queue.settled if settled is None else settled,
+        published_revision=queue.revision if published else queue.published_revision,
+    )
     next_queue, _, entry = record(queue, after, now=queue.status.update_time + 1.0)
     return next_queue, entry
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from queue_manager.server.settings import ListenAddress, Settings, SettingsError, load_settings
 from queue_manager.server.settings.checks import ELSEWHERE
 from queue_manager.server.settings.groups import GROUPS
@@ -100,7 +99,6 @@ def test_everything_can_be_set(monkeypatch: pytest.MonkeyPatch, ca: str) -> None
         QM_LOG_FORMAT="json",
         QM_LOG_LEVEL="DEBUG",
         QM_STOP_GRACE="0",
-        QM_START_TIMEOUT="1h30m",
         QM_LINGER_GRACE="90",
         QM_DRAIN_SETTLE="500ms",
         QM_HEARTBEAT="1.5",
@@ -134,8 +132,7 @@ def test_everything_can_be_set(monkeypatch: pytest.MonkeyPatch, ca: str) -> None
     assert (found.storage.retention, found.storage.history) == (43200.0, 100)
     assert (found.logging.format, found.logging.level) == ("json", "debug")
     timings = found.timings()
-    assert (timings.stop_grace, timings.start_timeout) == (0.0, 5400.0)
-    assert (timings.linger_grace, timings.drain_settle) == (90.0, 0.5)
+    assert (timings.stop_grace, timings.linger_grace, timings.drain_settle) == (0.0, 90.0, 0.5)
     assert (found.watch.heartbeat, found.watch.max_watchers) == (1.5, 7)
     assert (found.grpc.shutdown_grace, found.grpc.max_message_bytes) == (5.0, 4 * 2**20)
     assert (found.controller.sweep, found.controller.telemetry_window) == (120.0, 0.0)

@@ -20,8 +20,8 @@ _OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     # grpc waits 1 s to 2 minutes between connection attempts, and fails every call meanwhile. A server that restarts
     # must be found again within the pauses of our own retries.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     # The least time that one connection attempt gets; grpc's own 20 s is longer than a call's timeout.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     # Two clients of one process don't share a broken connection's backoff.
@@ -53,7 +53,7 @@ def caller_metadata(requested_by: str | None) -> tuple[tuple[str, str], ...]:
     """The metadata that says who calls: as given, else user@host."""
     name = default_caller() if requested_by is None else requested_by
     # Metadata values are printable ASCII (gRPC over HTTP/2); a name that is not must not break the call.
-    ascii_name = "".join(c if " " <= c <= "~" else "?" for c in name).strip()[:MAX_REQUESTED_BY]
+    ascii_name = "".join(c if " " <= c <= "~" else "?" for c in name.strip())[:MAX_REQUESTED_BY]
     return (("x-requested-by", ascii_name),) if ascii_name else ()
 
 

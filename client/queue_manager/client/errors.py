@@ -20,7 +20,7 @@ client itself finds are below. `retryable` says whether the same call may be rep
 This module decodes nothing and knows no message of the API.
 """
 
-# ruff: noqa: N818 - the names are gRPC's and the server's own: NotFound, not NotFoundError
+
 
 from __future__ import annotations
 

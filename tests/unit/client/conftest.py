@@ -30,11 +30,17 @@ async def _no_task_left_behind() -> AsyncIterator[None]:
     yield
     # Closing is announced to tasks of grpc's own, which need a few turns of the loop to hear it.
     for _ in range(200):
-        left = {task for task in asyncio.all_tasks() - before if not task.done()}
+        left = {task for task in asyncio.all_tasks() - before if not task.done()} - {asyncio.current_task()}
         if not left:
             return
         await asyncio.sleep(0.005)
     pytest.fail(f"tasks left behind: {left}")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Give the loop turns until it is so; the test's own timeout bounds it."""
+    while not condition():  # noqa: ASYNC110 - the other side is a real server that has no event to offer
+        await asyncio.sleep(0.005)
 
 
 @pytest.fixture

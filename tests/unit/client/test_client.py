@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,7 @@ from queue_manager.v1.queue_pb2 import FailurePolicy, Queue, QueueState
 from queue_manager.v1.service_pb2 import JobRequest, StartQueueRequest, StopMode
 from queue_manager.v1.target_pb2 import Target
 
-from .conftest import Pauses
+from .conftest import Pauses, until
 from .fake_server import Failure, FakeServer, Journal, scripted_journal
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -78,7 +79,8 @@ class TestStart:
         await client.start_queue(PAYLOAD)
         await client.start_queue({**PAYLOAD, "request_id": "theirs"})
         ids = [request.request_id for request in server.requests("StartQueue")]
-        assert ids[0] and ids[1] and ids[0] != ids[1]
+        assert all(ids)
+        assert ids[0] != ids[1]
         assert ids[2] == "theirs"
 
     async def test_a_retry_has_the_same_request_id(self, client: AsyncClient, server: FakeServer) -> None:
@@ -96,6 +98,7 @@ class TestStart:
     [
         ({"symbl": "X"}, {"symbl": "did you mean 'symbol'?"}),
         ({"zzz": 1}, {"zzz": "known are symbol, time_range, requests"}),
+        ({"symbol": None, "requests": 1}, {"requests": "must be a list, not 1"}),
         ({"symbol": 5}, {"symbol": "must be a string, not 5"}),
         ({"requests": {"target": "x"}}, {"requests": "must be a list, not an object"}),
         ({"requests": ["x"]}, {"requests[0]": "must be an object, not 'x'"}),
@@ -180,10 +183,10 @@ class TestRetries:
         server.add(scripted_journal("wf-x"))
         server.failures["GetQueue"].append(UNAVAILABLE)
         async with AsyncClient(
-            server.address, timeout=5.0, backoff=Backoff(initial=0.2, uniform=lambda _, high: high)
+            server.address, timeout=5.0, backoff=Backoff(initial=0.5, uniform=lambda _, high: high)
         ) as client:
             await client.get_queue("wf-x")
-        assert server.deadlines["GetQueue"] < 4.85
+        assert server.deadlines["GetQueue"] < 4.8
 
     def test_pauses_grow_to_their_maximum_and_are_jittered(self) -> None:
         """Watchers of a server that restarts must not all come back at once."""
@@ -216,7 +219,8 @@ class TestStop:
     ) -> None:
         server.add(scripted_journal("wf-x"))
         await client.stop_queue("wf-x", **options)
-        assert least <= server.deadlines["StopQueue"] <= most
+        # A deadline travels in whole units of its size, rounded up.
+        assert least <= server.deadlines["StopQueue"] <= most + 1
 
 
 class TestReading:
@@ -273,8 +277,7 @@ class TestWhoCalls:
         await client.list_targets()
         [frame async for frame in client.watch("wf-x")]
         for _, _, metadata in server.calls:
-            user, at, host = metadata["x-requested-by"].partition("@")
-            assert user and at and host
+            assert re.fullmatch(r"[^@]+@[^@]+", metadata["x-requested-by"])
 
     @pytest.mark.parametrize(
         ("given", "sent"),
@@ -324,8 +327,7 @@ class TestLifecycle:
         """Not with a cancellation, which would look like somebody else's."""
         server.answer_delay = 30.0
         call = asyncio.create_task(client.get_queue("wf-x"))
-        while not server.calls:
-            await asyncio.sleep(0.005)
+        await until(lambda: server.calls)
         await client.close()
         with pytest.raises(RuntimeError, match="closed"):
             await call
@@ -333,8 +335,7 @@ class TestLifecycle:
     async def test_a_cancelled_task_stays_cancelled(self, client: AsyncClient, server: FakeServer) -> None:
         server.answer_delay = 30.0
         call = asyncio.create_task(client.get_queue("wf-x"))
-        while not server.calls:
-            await asyncio.sleep(0.005)
+        await until(lambda: server.calls)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call

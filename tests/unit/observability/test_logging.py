@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import structlog
-
 from queue_manager.server.observability.logging import configure
 
 

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
-
 from queue_manager.server.adapters.sqlite import SqliteStore
 from queue_manager.server.application.ports import QueueFilter
+from queue_manager.server.domain.errors import ListenError
 from queue_manager.server.domain.history import Event, EventType
 from queue_manager.server.domain.model import JobState, QueueState
 from queue_manager.server.observability.instruments import MeteredInstruments
 from queue_manager.server.observability.metrics import Metrics
-from queue_manager.server.observability.metrics_server import ListenError, MetricsServer
+from queue_manager.server.observability.metrics_server import MetricsServer
+
 from tests.support.stored_queues import changed, create, new_queue
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -55,13 +56,31 @@ def test_two_servers_in_a_process_do_not_meet() -> None:
 def test_calls_are_counted_timed_and_known_while_they_run() -> None:
     """By method and code."""
     metrics = Metrics(version="1")
-    metrics.calls_in_flight("WatchQueue", +1)
+    metrics.call_began("WatchQueue")
     assert value(metrics, "rpc_in_flight", method="WatchQueue") == 1
-    metrics.calls_in_flight("WatchQueue", -1)
     metrics.call_ended("WatchQueue", "CANCELLED", 3.0)
     assert value(metrics, "rpc_in_flight", method="WatchQueue") == 0
     assert value(metrics, "rpc_total", method="WatchQueue", code="CANCELLED") == 1
     assert value(metrics, "rpc_duration_seconds_sum", method="WatchQueue") == 3.0
+
+
+def test_the_start_latency_is_taken_once_at_the_first_telemetry() -> None:
+    """From the queue's acceptance to the change that brought the first message of any of its workers."""
+    metrics = Metrics(version="1")
+    instruments = MeteredInstruments(metrics)
+    silent, _ = new_queue("wf-a", targets=("x", "y"))
+    job = silent.jobs[0]
+    heard = replace(
+        silent,
+        jobs=(replace(job, status=replace(job.status, last_telemetry_time=1.0)), *silent.jobs[1:]),
+        status=replace(silent.status, update_time=silent.spec.create_time + 2.0),
+    )
+    instruments.changed(None, silent, None)
+    instruments.changed(silent, heard, None)
+    instruments.changed(heard, heard, None)
+    instruments.changed(None, heard, None)
+    assert value(metrics, "start_latency_seconds_count") == 1
+    assert value(metrics, "start_latency_seconds_sum") == 2.0
 
 
 def test_queues_and_jobs_are_counted_by_state_until_nothing_is_left_to_do() -> None:
@@ -103,7 +122,6 @@ def test_what_the_core_tells_is_counted() -> None:
     instruments.step("ok", 0.01)
     instruments.launched("started")
     instruments.telemetry("accepted", 5)
-    instruments.first_telemetry(2.0)
     instruments.published(3)
     instruments.watchers(+2)
     instruments.watchers(-1)
@@ -113,7 +131,6 @@ def test_what_the_core_tells_is_counted() -> None:
     assert value(metrics, "reconcile_duration_seconds_count") == 1
     assert value(metrics, "worker_launches_total", outcome="started") == 1
     assert value(metrics, "telemetry_messages_total", outcome="accepted") == 5
-    assert value(metrics, "start_latency_seconds_sum") == 2.0
     assert value(metrics, "published_events_total") == 3
     assert value(metrics, "watch_subscribers") == 1
     assert value(metrics, "watch_frames_total", kind="UPDATE") == 1

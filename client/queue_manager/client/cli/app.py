@@ -110,12 +110,14 @@ def start(
     """
     if watch_it and validate_only:
         raise typer.BadParameter("--watch needs a queue, and --validate-only starts none")
+    from queue_manager.client.cli.commands import read_file  # noqa: PLC0415 - see the module's docstring
+
     labels = dict(_label(text) for text in label or [])
     policy = failure_policy.name if failure_policy else None
     _run(
         server,
         "start",
-        file=file,
+        payload=read_file(file),
         request_id=request_id,
         labels=labels,
         validate_only=validate_only,

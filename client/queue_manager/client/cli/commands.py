@@ -10,11 +10,10 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final
 
 from google.protobuf.message import Message
-from queue_manager.client import AsyncClient, DeadlineExceeded, QueueManagerError
+from queue_manager.client import AsyncClient, Backoff, DeadlineExceeded, QueueManagerError
 from queue_manager.client.channel import resolve_target
 from queue_manager.client.cli import complaints, exits, formats, tables, terminal, watching
 from queue_manager.client.cli.exits import ExitCode
@@ -26,40 +25,60 @@ from rich.console import RenderableType
 
 LARGEST_PAGE: Final = 500
 """The most that the server answers in one page."""
+ATTEMPTS: Final = 4
+"""Of a call: bridges a server's restart, and does not keep somebody waiting who has not started one."""
 
 
-def run(server: str | None, command: Callable[[AsyncClient], Awaitable[ExitCode]]) -> ExitCode:
-    """Run a command with an open client; every way that it can end becomes an exit code and, if bad, a sentence."""
-    target = resolve_target(server)
-    previous = signal.signal(signal.SIGTERM, _terminate)
+Command = Callable[[AsyncClient], Awaitable[ExitCode]]
+"""A command with its options, waiting for a client."""
+
+
+def run(server: str | None, command: Command) -> ExitCode:
+    """Run a command to its end; Ctrl-C and SIGTERM end it in order."""
     try:
-        return asyncio.run(_with_client(target, command))
-    except QueueManagerError as e:
-        complaints.print_error(terminal.err(), e, server=target)
-        return exits.for_error(e)
-    except UnreadablePayload as e:
-        complaints.print_line(terminal.err(), str(e))
-        return ExitCode.USAGE
+        return asyncio.run(_until_terminated(server, command))
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except asyncio.CancelledError:
+        return ExitCode.TERMINATED
     except BrokenPipeError:
         # Whoever read us has gone (`| head`). The interpreter would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
+
+
+async def execute(server: str | None, command: Command) -> ExitCode:
+    """Run a command with an open client; whatever goes wrong becomes a sentence and an exit code."""
+    target = resolve_target(server)
+    try:
+        async with AsyncClient(target, backoff=Backoff(attempts=ATTEMPTS)) as client:
+            return await command(client)
+    except QueueManagerError as e:
+        complaints.print_error(terminal.err(), e, server=target)
+        return exits.for_error(e)
+    except BrokenPipeError:
+        raise
     except Exception as e:
         if os.environ.get("QM_DEBUG"):
             raise
         text = f"unexpected: {type(e).__name__}: {formats.one_line(str(e))}; QM_DEBUG=1 shows where"
         complaints.print_line(terminal.err(), text)
         return ExitCode.UNEXPECTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """What a file says; exits where it says nothing. Before the event loop runs, so that Ctrl-C ends a wait for stdin."""
+    try:
+        return read_payload(path)
+    except UnreadablePayload as e:
+        complaints.print_line(terminal.err(), str(e))
+        raise SystemExit(ExitCode.USAGE) from e
 
 
 async def start(
     client: AsyncClient,
     *,
-    file: str,
+    payload: Mapping[str, Any],
     request_id: str | None,
     labels: Mapping[str, str],
     validate_only: bool,
@@ -67,8 +86,7 @@ async def start(
     follow: bool,
     json: bool,
 ) -> ExitCode:
-    """Start the queue that a file describes. Without a request id of the user's one is made up here, to tell him."""
-    payload = read_payload(file)
+    """Start the queue that a payload describes. Without a request id of the user's one is made up here, to tell him."""
     own_id = request_id or payload.get("request_id") or payload.get("requestId")
     used_id = own_id if isinstance(own_id, str) else uuid.uuid4().hex
     policy = FailurePolicy.Value(f"FAILURE_POLICY_{failure_policy}") if failure_policy else None
@@ -196,9 +214,16 @@ async def targets(client: AsyncClient, name: str | None, *, json: bool) -> ExitC
     return ExitCode.OK
 
 
-async def _with_client(target: str, command: Callable[[AsyncClient], Awaitable[ExitCode]]) -> ExitCode:
-    async with AsyncClient(target) as client:
-        return await command(client)
+async def _until_terminated(server: str | None, command: Command) -> ExitCode:
+    """SIGTERM cancels the command, so that a live table gives the cursor back on its way out."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await execute(server, command)
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def _say_started(response: StartQueueResponse) -> None:
@@ -225,8 +250,3 @@ def _print(what: RenderableType) -> None:
     # A table fills its last column with spaces, which nobody wants in a file.
     for line in captured.get().splitlines():
         print(line.rstrip())  # noqa: T201 - the output
-
-
-def _terminate(_signum: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM as an exception, so that a live table gives the cursor back on its way out."""
-    raise SystemExit(ExitCode.TERMINATED)

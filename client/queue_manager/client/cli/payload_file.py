@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-class UnreadablePayload(Exception):  # noqa: N818 - it says what is wrong, with the file and not with us
+class UnreadablePayload(Exception):
     """The file cannot be read, or is no JSON object; the message says where and why."""
 
 

@@ -72,7 +72,7 @@ class Controller:
         """Give it its neighbours, which need it in turn."""
         self._intake, self._outbox = intake, outbox
 
-    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:
+    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:  # noqa: ARG002 - see Listener
         """A change that this process made: nothing to learn from it."""
 
     def reloaded(self, queue: Queue) -> None:

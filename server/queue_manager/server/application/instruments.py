@@ -24,9 +24,6 @@ class Instruments:
     def telemetry(self, outcome: str, count: int = 1) -> None:
         """Messages were taken in: `accepted`, `unknown` or `unreadable`."""
 
-    def first_telemetry(self, seconds: float) -> None:
-        """A queue's first worker reported, so long after the queue was accepted."""
-
     def published(self, count: int) -> None:
         """Events went out on the bus."""
 

@@ -57,7 +57,7 @@ class Outbox:
         """Events of this queue up to this revision are out."""
         return max(self._published.get(queue.queue_id, 0), queue.published_revision)
 
-    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:
+    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:  # noqa: ARG002 - see Listener
         """An entry was stored: publish it."""
         if entry is None:
             return

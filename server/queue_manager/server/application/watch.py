@@ -122,7 +122,7 @@ class WatchHub:
         self._closing = False
         records.subscribe(self)
 
-    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:
+    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:  # noqa: ARG002 - see Listener
         """A revision was made here: encode it once, for everybody who watches."""
         topic = self._topics.get(queue.queue_id)
         if topic is None:

@@ -7,6 +7,7 @@
     ├── PageTokenMismatch             the page token belongs to another filter (an InvalidRequest)
     ├── RevisionInFuture              after_revision has not happened yet
     ├── LimitExceeded                 a bound of the server is reached
+    ├── ListenError                   an address of ours cannot be listened on; the server does not start
     ├── Unavailable                   store, runner or bus out of reach; nothing is half-done
     │   └── ShuttingDown              this server is going away; another one, or its successor, goes on
     └── Conflict                      compare-and-set lost; callers inside retry, never seen outside
@@ -111,6 +112,19 @@ class LimitExceeded(QueueManagerError):
 
     reason = "LIMIT_EXCEEDED"
     retryable = True
+
+
+class ListenError(QueueManagerError):
+    """An address of ours cannot be listened on."""
+
+    reason = "CANNOT_LISTEN"
+
+    def __init__(self, variable: str, address: str, why: str) -> None:
+        """`variable` sets the address."""
+        super().__init__(
+            f"{variable}: cannot listen on {address} ({why}); "
+            "set it to a free port of this machine, or to port 0 to pick one"
+        )
 
 
 class Unavailable(QueueManagerError):

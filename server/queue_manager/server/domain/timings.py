@@ -9,8 +9,6 @@ from dataclasses import dataclass
 class Timings:
     """The defaults suit real clusters; the runner's `launch_settle` is put in when the parts are put together."""
 
-    start_timeout: float = 600.0
-    """From launch to running, where the request does not say; long enough for a cluster autoscaler."""
     stop_grace: float = 30.0
     """From the stop command to deletion, where the request does not say (design: 30 s)."""
     delete_grace: float = 10.0

@@ -28,6 +28,8 @@ class MeteredInstruments(Instruments):
         """Count the event; move the queue and its jobs from one state to another."""
         if event is not None:
             self._metrics.events_total.labels(event.type.value).inc()
+        if before is not None and _has_reported(after) and not _has_reported(before):
+            self._metrics.start_latency_seconds.observe(after.status.update_time - after.spec.create_time)
         self._uncount(after.queue_id)
         if after.settled:
             return
@@ -54,10 +56,6 @@ class MeteredInstruments(Instruments):
         """Count them."""
         self._metrics.telemetry_messages_total.labels(outcome).inc(count)
 
-    def first_telemetry(self, seconds: float) -> None:
-        """Note the latency."""
-        self._metrics.start_latency_seconds.observe(seconds)
-
     def published(self, count: int) -> None:
         """Count them."""
         self._metrics.published_events_total.inc(count)
@@ -80,3 +78,7 @@ class MeteredInstruments(Instruments):
             self._metrics.queues.labels(state.value).dec()
         for job_state, number in jobs.items():
             self._metrics.jobs.labels(job_state.value).dec(number)
+
+
+def _has_reported(queue: Queue) -> bool:
+    return any(job.status.last_telemetry_time is not None for job in queue.jobs)

@@ -160,11 +160,12 @@ class Metrics:
         self.store_operations_total.labels(operation, "ok" if ok else "failed").inc()
         self.store_operation_duration_seconds.labels(operation).observe(seconds)
 
+    def call_began(self, method: str) -> None:
+        """A gRPC call of this method, as the contract names it, began."""
+        self.rpc_in_flight.labels(method).inc()
+
     def call_ended(self, method: str, code: str, seconds: float) -> None:
-        """A gRPC call of this method, as the contract names it, ended with this code's name (`OK`, `NOT_FOUND`)."""
+        """It ended with this code's name (`OK`, `NOT_FOUND`)."""
+        self.rpc_in_flight.labels(method).dec()
         self.rpc_total.labels(method, code).inc()
         self.rpc_duration_seconds.labels(method).observe(seconds)
-
-    def calls_in_flight(self, method: str, change: int) -> None:
-        """A gRPC call began (+1) or ended (-1)."""
-        self.rpc_in_flight.labels(method).inc(change)

@@ -16,20 +16,13 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
-
-from queue_manager.server.domain.errors import QueueManagerError
+from queue_manager.server.domain.errors import ListenError
 from queue_manager.server.observability.metrics import Metrics
 
 SAMPLE_TIMEOUT: Final = 1.0
 """Seconds that a scrape waits for the event loop; then it serves the last samples, so a stuck loop is still seen."""
 CLIENT_TIMEOUT: Final = 5.0
 """Seconds that a client may take to send its request."""
-
-
-class ListenError(QueueManagerError):
-    """The address cannot be listened on."""
-
-    reason = "CANNOT_LISTEN"
 
 
 class MetricsServer:
@@ -57,10 +50,8 @@ class MetricsServer:
             self._server = _Server(addresses[0][0], addresses[0][4][:2], self._answer())
         except OSError as error:
             host = f"[{self._host}]" if ":" in self._host else self._host
-            raise ListenError(
-                f"QM_METRICS_LISTEN: cannot listen on {host}:{self._port} ({error.strerror or error}); "
-                "set it to a free port of this machine, or to port 0 to pick one"
-            ) from error
+            why = error.strerror or str(error)
+            raise ListenError("QM_METRICS_LISTEN", f"{host}:{self._port}", why) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="metrics-server", daemon=True
         )

@@ -212,4 +212,4 @@ def _instant(value: Timestamp) -> float:
 
 
 def _names(enum: object) -> str:
-    return ", ".join(name for name in enum.keys() if not name.endswith("_UNSPECIFIED"))  # type: ignore[attr-defined]
+    return ", ".join(name for name in enum.DESCRIPTOR.values_by_name if not name.endswith("_UNSPECIFIED"))  # type: ignore[attr-defined]

@@ -13,19 +13,14 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
-from queue_manager.server.domain.errors import QueueManagerError
+from queue_manager.server.domain.errors import ListenError
 from queue_manager.server.rpc.calls import CallObserver, streaming, unary
 from queue_manager.server.rpc.health import SERVICE, Health
 from queue_manager.server.rpc.servicer import Servicer
 from queue_manager.v1 import service_pb2
 
+IN_USE: Final = "it is in use, or not an address of this machine"
 REFLECTION_V1: Final = "grpc.reflection.v1.ServerReflection"
-
-
-class ListenError(QueueManagerError):
-    """The address cannot be listened on."""
-
-    reason = "CANNOT_LISTEN"
 
 
 def build(
@@ -64,14 +59,10 @@ def listen(server: grpc.aio.Server, address: str, variable: str) -> int:
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise ListenError(_cannot_listen(address, variable)) from error
+        raise ListenError(variable, address, IN_USE) from error
     if port == 0:
-        raise ListenError(_cannot_listen(address, variable))
+        raise ListenError(variable, address, IN_USE)
     return port
-
-
-def _cannot_listen(address: str, variable: str) -> str:
-    return f"cannot listen on {address}: the port is in use or the address is not this machine's; set {variable} to another"
 
 
 def _add_reflection(server: grpc.aio.Server) -> None:

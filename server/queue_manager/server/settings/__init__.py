@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
-
 from queue_manager.server.domain.launch import ARANGO_PASSWORD, KAFKA_PASSWORD
 from queue_manager.server.domain.timings import Timings
 from queue_manager.server.settings.checks import Problem, SettingsError, check, read_environment, unread
@@ -103,7 +102,6 @@ class Settings:
     def timings(self) -> Timings:
         """What of the core's timings can be set."""
         return Timings(
-            start_timeout=self.workers.start_timeout,
             stop_grace=self.workers.stop_grace,
             linger_grace=self.workers.linger_grace,
             drain_settle=self.workers.drain_settle,

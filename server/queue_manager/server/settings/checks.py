@@ -15,7 +15,6 @@ from typing import Final, Self
 
 from dotenv import dotenv_values
 from pydantic_core import ErrorDetails
-
 from queue_manager.server.domain.errors import QueueManagerError
 
 ELSEWHERE: Final = {

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
 from queue_manager.server.settings.kinds import (
     Duration,
     Listen,
@@ -175,12 +174,6 @@ class ImageSettings(Group):
 class WorkerSettings(Group):
     """How long workers are waited for."""
 
-    start_timeout: PositiveDuration = variable(
-        "QM_START_TIMEOUT",
-        600.0,
-        "How long a job may take from launch to running, where the request does not say. Long enough for a cluster "
-        "that first adds a node.",
-    )
     stop_grace: Duration = variable(
         "QM_STOP_GRACE",
         30.0,

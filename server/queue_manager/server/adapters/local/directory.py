@@ -177,6 +177,13 @@ class WorkerDirectory:
             (self.path / process.TICKET).write_text(ticket)  # of no use after a crash of the machine, so not durable
             return ticket
 
+    def wait_until_decided(self, timeout: float) -> None:
+        """Wait until it is on record that the worker has started, or that it never will."""
+        until = time.monotonic() + timeout
+        once = [self.path / name for name in (process.IDENTITY, process.EXIT, process.TOMBSTONE)]
+        while not any(path.exists() for path in once) and time.monotonic() < until:
+            time.sleep(0.005)
+
     def end(self, grace: float, *, launching: bool) -> None:
         """Begin to end the worker, or see that it never starts. `launching`: its directory may not be made yet."""
         if not self.path.is_dir():

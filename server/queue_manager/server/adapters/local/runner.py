@@ -23,7 +23,7 @@ from typing import Final, Self, TypeVar
 import structlog
 
 from queue_manager.server.adapters.local import command
-from queue_manager.server.adapters.local.directory import FORGOTTEN, Seen, Spec, WorkerDirectory
+from queue_manager.server.adapters.local.directory import FORGOTTEN, LOCK_WAIT, Seen, Spec, WorkerDirectory
 from queue_manager.server.adapters.local.spawn import Order, spawn
 from queue_manager.server.adapters.local.watcher import Sink, Watcher
 from queue_manager.server.application.ports import Clock
@@ -236,6 +236,8 @@ class LocalRunner:
         spawned(shim)
         if report not in {"started", "refused"}:
             log.warning("a worker's supervisor gave no good report", worker=key.name, report=report)
+        if report == "superseded":  # another server's launch, which is not to be undone before it comes to its result
+            directory.wait_until_decided(LOCK_WAIT)
         return directory.inspect()
 
     def _launched(self, spec: LaunchSpec, task: asyncio.Task[WorkerStatus | Refused]) -> None:

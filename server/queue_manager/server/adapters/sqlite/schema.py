@@ -137,9 +137,8 @@ def migrate(connection: sqlite3.Connection) -> None:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
         else:
-            connection.execute(
-                "UPDATE probe SET tries = tries + 1"
-            )  # a transaction alone begins on read-only files too
+            # A transaction alone begins on a read-only file too.
+            connection.execute("UPDATE probe SET tries = tries + 1")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -207,9 +207,10 @@ class SqliteStore:
     async def _in_thread(self, function: Callable[[sqlite3.Connection], T]) -> T:
         self._reading += 1
         try:
-            assert self._writer is not None
-            assert self._executor is not None
-            await self._writer.barrier()
+            if self._writer is not None:
+                await self._writer.barrier()
+            if self._executor is None:
+                raise Unavailable("the store is closed")
             return await asyncio.get_running_loop().run_in_executor(self._executor, self._with_reader, function)
         finally:
             self._reading -= 1

@@ -27,7 +27,7 @@ _INSERT = """INSERT INTO queues
 _UPDATE_BODY = """UPDATE queues SET version = version + 1, entries = entries + ?, body = ?
     WHERE queue_id = ? AND version = ? AND state = ? AND settled = ? AND end_time IS ? RETURNING version, entries"""
 _UPDATE_ALL = """UPDATE queues SET version = version + 1, entries = entries + ?, body = ?,
-    state = ?3, settled = ?4, end_time = ?5 WHERE queue_id = ?6 AND version = ?7 RETURNING version, entries"""
+    state = ?, settled = ?, end_time = ? WHERE queue_id = ? AND version = ? RETURNING version, entries"""
 _ADD_ENTRY = "INSERT INTO history (queue_id, revision, body) VALUES (?, ?, ?)"
 
 
@@ -117,7 +117,7 @@ class Replace(Write[Record]):
         if self._entry is not None:
             connection.execute(_ADD_ENTRY, self._entry)
             if entries > self._keep + self._keep // 4:
-                _compact(connection, queue, surplus=entries - self._keep)
+                _compact(connection, queue, surplus=entries - self._keep, least=self._keep // 4 + 1)
         return Record(queue, str(version))
 
 
@@ -170,19 +170,25 @@ def _target_rows(queue: Queue) -> list[tuple[str, float, str]]:
     return [(target, spec.create_time, spec.queue_id) for target in sorted({job.spec.target for job in queue.jobs})]
 
 
-def _compact(connection: sqlite3.Connection, queue: Queue, *, surplus: int) -> None:
-    """Fold the oldest `surplus` entries, as far as their events are out, into the one after them. The rest are not read."""
+def _compact(connection: sqlite3.Connection, queue: Queue, *, surplus: int, least: int) -> None:
+    """Fold the oldest `surplus` entries, as far as their events are out, into the one after them.
+
+    Nothing is done for fewer than `least`, or every write would do it while events cannot go out. The rest is not read.
+    """
     queue_id = queue.queue_id
     rows = connection.execute(
-        "SELECT body FROM history WHERE queue_id = ? ORDER BY revision LIMIT ?", (queue_id, surplus + 1)
+        "SELECT revision, body FROM history WHERE queue_id = ? AND revision <= ? ORDER BY revision LIMIT ?",
+        (queue_id, queue.published_revision, surplus),
     ).fetchall()
-    entries = [decode_entry(body) for (body,) in rows]
-    kept = compact(entries, keep=1, published=queue.published_revision)
-    if len(kept) == len(entries):
+    if len(rows) < least:
         return
-    first = kept[0]
+    rows += connection.execute(
+        "SELECT revision, body FROM history WHERE queue_id = ? AND revision > ? ORDER BY revision LIMIT 1",
+        (queue_id, rows[-1][0]),
+    ).fetchall()
+    (first,) = compact([decode_entry(body) for _, body in rows], keep=1, published=queue.published_revision)
     connection.execute("DELETE FROM history WHERE queue_id = ? AND revision < ?", (queue_id, first.revision))
     connection.execute(
         "UPDATE history SET body = ? WHERE queue_id = ? AND revision = ?", (encode(first), queue_id, first.revision)
     )
-    connection.execute("UPDATE queues SET entries = entries - ? WHERE queue_id = ?", (len(entries) - len(kept), queue_id))
+    connection.execute("UPDATE queues SET entries = entries - ? WHERE queue_id = ?", (len(rows) - 1, queue_id))

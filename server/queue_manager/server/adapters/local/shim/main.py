@@ -31,6 +31,9 @@ CHUNK = 65536
 DRAIN = 1.0
 """How long output is still read when the worker has ended but something outside its group holds the pipe (seconds)."""
 
+LOCK_WAIT = 2.0
+"""How long those who look at the directory may keep the lock from a shim, in seconds. They need a millisecond."""
+
 COMPLETE = "."
 """Last field of an order, by which one is told that was cut off."""
 
@@ -243,6 +246,16 @@ def _json(number: int | None) -> str:
     return "null" if number is None else str(number)
 
 
+def lock_directory(directory: str) -> bool:
+    """Take the lock for the rest of this process' life. Others hold it for moments, or it is another shim's for good."""
+    until = time.monotonic() + LOCK_WAIT
+    while process.take_lock(directory, exclusive=True) is None:
+        if os.path.lexists(f"{directory}/{process.IDENTITY}") or time.monotonic() >= until:
+            return False
+        time.sleep(0.002)
+    return True
+
+
 def may_start(directory: str, ticket: str) -> bool:
     """Whether this is the newest launch of a worker that has not been started, ended, or deleted. The lock is held."""
     once = (process.IDENTITY, process.EXIT, process.TOMBSTONE)
@@ -267,8 +280,7 @@ def main() -> None:
     order = read_order()
     if order is None:
         return
-    lock = process.take_lock(directory, exclusive=True, wait=2.0)
-    if lock is None or not may_start(directory, order.ticket):
+    if not lock_directory(directory) or not may_start(directory, order.ticket):
         report("superseded")
         return
     shim = Shim(directory, order)

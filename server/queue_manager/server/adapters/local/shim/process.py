@@ -7,10 +7,8 @@ Not here: what the files mean (`directory`), what the shim does (`main`).
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import time
 
 LOCK = "lock"
 TICKET = "ticket"
@@ -122,25 +120,19 @@ def read(path: str) -> str | None:
         return None
 
 
-def take_lock(directory: str, *, exclusive: bool, wait: float = 0.0) -> int | None:
+def take_lock(directory: str, *, exclusive: bool) -> int | None:
     """Lock a worker's directory, until the returned descriptor is closed, at the latest by this process' end.
 
-    None where another held it all the time, `wait` seconds long. A shim holds it exclusively for as long as it lives;
-    who only wants to know whether one does takes it shared, so that two who ask are not in each other's way.
+    None where another holds it now. A shim holds it exclusively for as long as it lives; who only wants to know whether
+    one does takes it shared, so that two who ask are not in each other's way.
     """
     fd = os.open(f"{directory}/{LOCK}", os.O_RDWR | os.O_CREAT, 0o600)
-    until = time.monotonic() + wait
-    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-    while True:
-        try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        except OSError as e:
-            if e.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR):
-                os.close(fd)
-                raise
-        else:
-            return fd
-        if time.monotonic() >= until:
-            os.close(fd)
-            return None
-        time.sleep(0.002)
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

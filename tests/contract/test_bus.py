@@ -1,0 +1,316 @@
+"""What every `Bus` does: each sentence of the port's docstrings, on each adapter.
+
+A rig knows one adapter, and plays everybody at its other end: workers that say something and hear commands, loaders and
+consumer groups at the data topics, and whoever follows the manager's events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from queue_manager.server.adapters.inprocess.bus import EventListener, InProcessBus
+from queue_manager.server.adapters.inprocess.topics import DataTopic
+from queue_manager.server.application.ports import Bus, Message, Publication, WorkerCommand
+from queue_manager.server.domain.errors import Unavailable
+from queue_manager.server.domain.model import (
+    Job,
+    JobName,
+    JobSpec,
+    JobStatus,
+    Lifetime,
+    Queue,
+    QueueId,
+    QueueSpec,
+    QueueStatus,
+    Reads,
+)
+from tests.support.local_workers import PATIENCE, WallClock, until
+
+GROUP = "arango-connector-consumer-wf-a"
+
+
+class Rig(Protocol):
+    """One adapter, and what is at its other end."""
+
+    def open(self) -> AbstractAsyncContextManager[Bus]:
+        """The bus. Nothing has been written yet."""
+
+    async def say(self, *messages: bytes) -> None:
+        """Workers send telemetry."""
+
+    async def commands(self, queue_id: str, count: int) -> list[dict[str, object]]:
+        """The first commands that a queue's workers have heard, once there are so many."""
+
+    async def events(self, count: int) -> list[Publication]:
+        """The first events that somebody who follows from the start has heard, once there are so many."""
+
+    async def load(self, topic: str, *batches: int) -> None:
+        """A loader writes batches of records."""
+
+    async def consume(self, topic: str, group: str) -> int:
+        """A consumer reads all there is from where its group has got to, and commits. Answers the records."""
+
+
+class Workers:
+    """What offers `CommandSink`, and remembers."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[bytes]] = {}
+
+    def write(self, queue_id: str, line: bytes) -> int:
+        """See `CommandSink`."""
+        self.lines.setdefault(queue_id, []).append(line)
+        return 1
+
+
+class InProcessRig:
+    """The embedded bus."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data_dir = folder
+        self._bus = InProcessBus(folder, clock=WallClock())
+        self._workers = Workers()
+        self._bus.attach(self._workers)
+        self._listener: EventListener
+        self._position = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Bus]:
+        """See `Rig`."""
+        self._listener = self._bus.listen()
+        async with self._bus:
+            yield self._bus
+
+    async def say(self, *messages: bytes) -> None:
+        """See `Rig`."""
+        self._position += len(messages)
+        self._bus.deliver([Message(value, 1.0, "local/w", self._position) for value in messages])
+
+    async def commands(self, queue_id: str, count: int) -> list[dict[str, object]]:
+        """See `Rig`."""
+        lines = self._workers.lines.get(queue_id, [])
+        assert len(lines) >= count
+        assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
+        return [json.loads(line) for line in lines]
+
+    async def events(self, count: int) -> list[Publication]:
+        """See `Rig`."""
+        async with asyncio.timeout(PATIENCE):
+            return [await anext(self._listener) for _ in range(count)]
+
+    async def load(self, topic: str, *batches: int) -> None:
+        """See `Rig`."""
+        for batch in batches:
+            self._topic(topic).append(batch)
+
+    async def consume(self, topic: str, group: str) -> int:
+        """See `Rig`."""
+        count, offset = self._topic(topic).read(self._topic(topic).committed(group))
+        self._topic(topic).commit(group, offset)
+        return count
+
+    def _topic(self, name: str) -> DataTopic:
+        return DataTopic(f"{self._data_dir}/topics", name)
+
+
+@pytest.fixture(params=[InProcessRig], ids=["in-process"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
+    """Each adapter."""
+    return request.param(tmp_path)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+async def bus(rig: Rig) -> AsyncIterator[Bus]:
+    """Each adapter, open."""
+    async with rig.open() as opened:
+        yield opened
+
+
+class Receiver:
+    """Remembers what came, and says when it is stored."""
+
+    def __init__(self, stored: Callable[[], Awaitable[object]] | None = None) -> None:
+        self.messages: list[Message] = []
+        self._stored = stored
+
+    def telemetry(self, messages: Sequence[Message]) -> Awaitable[object]:
+        """See `ports.Receiver`."""
+        self.messages.extend(messages)
+        if self._stored is not None:
+            return self._stored()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+def job(target: str, type: str, *, feeds: bool = False, reads: Reads = Reads.NONE) -> Job:  # noqa: A002 - the field's name
+    """A job of queue `wf-a`."""
+    return Job(
+        spec=JobSpec(
+            name=JobName(f"{target}-{type}"),
+            target=target,
+            type=type,
+            telemetry_id=f"{target}__a1b2c3",
+            kafka_topic=f"wf-a-{type}",
+            image="image",
+            lifetime=Lifetime.FINITE,
+            feeds=feeds,
+            reads=reads,
+            consumer_group="" if reads is Reads.NONE else GROUP,
+        ),
+        status=JobStatus(create_time=1.0),
+    )
+
+
+LOADER, OTHER_LOADER = job("loader", "candles", feeds=True), job("loader", "trades", feeds=True)
+CONNECTOR, OTHER_CONNECTOR = job("connector", "candles", reads=Reads.OWN), job("connector", "trades", reads=Reads.OWN)
+BUILDER, TRAINER = job("builder", "graph", reads=Reads.ALL), job("trainer", "train")
+
+QUEUE = Queue(
+    spec=QueueSpec(queue_id=QueueId("wf-a"), symbol="BTCUSDT", create_time=1.0, start_timeout=60.0),
+    status=QueueStatus(update_time=1.0),
+    jobs=(LOADER, OTHER_LOADER, CONNECTOR, OTHER_CONNECTOR, BUILDER, TRAINER),
+)
+
+
+# --- telemetry --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_workers_say_reaches_the_receiver_in_order_at_growing_positions(rig: Rig, bus: Bus) -> None:
+    """Byte for byte, whatever it is."""
+    receiver = Receiver()
+    bus.subscribe(receiver)
+    await rig.say(b'{"status":"started"}', b"\xff not JSON")
+    await rig.say(b'{"status":"finished"}')
+    await until(lambda: len(receiver.messages) == 3)
+    assert [one.value for one in receiver.messages] == [
+        b'{"status":"started"}',
+        b"\xff not JSON",
+        b'{"status":"finished"}',
+    ]
+    positions = [one.position for one in receiver.messages if one.position is not None]
+    assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize("outcome", ["stored", "failed", "never"])
+async def test_messages_keep_coming_whatever_becomes_of_their_storing(rig: Rig, bus: Bus, outcome: str) -> None:
+    """A store that is down, or slow, ends nothing."""
+
+    async def stored() -> None:
+        if outcome == "failed":
+            raise Unavailable("the store is down")
+        if outcome == "never":
+            await asyncio.Event().wait()
+
+    receiver = Receiver(stored)
+    bus.subscribe(receiver)
+    for number in range(3):
+        await rig.say(b'{"n":%d}' % number)
+        await asyncio.sleep(0)
+    await until(lambda: len(receiver.messages) == 3)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+async def test_commands_reach_the_queues_workers_as_contracts_section_4_has_them(rig: Rig, bus: Bus) -> None:
+    """One JSON object each, with the time that goes with it."""
+    await bus.send(WorkerCommand("wf-a", "start", {"target": "loader-producer", "symbol": "BTCUSDT"}))
+    await bus.send(WorkerCommand("wf-a", "ping", {"sent_at": 1722500000.123}))
+    await bus.send(WorkerCommand("wf-a", "stop"))
+    start, ping, stop = await rig.commands("wf-a", 3)
+    assert isinstance(start.pop("timestamp"), float)
+    assert start == {"command": "start", "queue_id": "wf-a", "target": "loader-producer", "symbol": "BTCUSDT"}
+    assert ping == {"command": "ping", "queue_id": "wf-a", "sent_at": 1722500000.123}
+    assert isinstance(stop.pop("timestamp"), float)
+    assert stop == {"command": "stop", "queue_id": "wf-a"}
+
+
+async def test_commands_of_one_queue_are_not_heard_by_another(rig: Rig, bus: Bus) -> None:
+    """Each names its own."""
+    await bus.send(WorkerCommand("wf-a", "stop"))
+    await bus.send(WorkerCommand("wf-b", "stop"))
+    assert [one["queue_id"] for one in await rig.commands("wf-a", 1)] == ["wf-a"]
+    assert [one["queue_id"] for one in await rig.commands("wf-b", 1)] == ["wf-b"]
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+async def test_events_are_published_in_order(rig: Rig, bus: Bus) -> None:
+    """And are safe when the call returns."""
+    published = [Publication(f"e{number}", "wf-a", {"revision": number}) for number in range(5)]
+    await bus.publish(published[:2])
+    await bus.publish([])
+    await bus.publish(published[2:])
+    assert await rig.events(5) == published
+
+
+# --- data topics ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_reader_lags_until_it_has_read_and_committed_all_of_its_topic(rig: Rig, bus: Bus) -> None:
+    """Its own topic, and its own group."""
+    await bus.prepare(QUEUE)
+    assert await bus.lag(QUEUE, CONNECTOR) == 0
+    await rig.load("wf-a-candles", 100, 50)
+    assert (await bus.lag(QUEUE, CONNECTOR) or 0) > 0
+    assert await bus.lag(QUEUE, OTHER_CONNECTOR) == 0
+    assert await rig.consume("wf-a-candles", "another-group") == 150
+    assert (await bus.lag(QUEUE, CONNECTOR) or 0) > 0
+    assert await rig.consume("wf-a-candles", GROUP) == 150
+    assert await bus.lag(QUEUE, CONNECTOR) == 0
+    await rig.load("wf-a-candles", 1)
+    assert (await bus.lag(QUEUE, CONNECTOR) or 0) > 0
+    assert await rig.consume("wf-a-candles", GROUP) == 1
+
+
+async def test_a_reader_of_all_topics_lags_while_any_that_is_fed_has_something_for_it(rig: Rig, bus: Bus) -> None:
+    """Those of the queue's feeding jobs."""
+    await bus.prepare(QUEUE)
+    assert await bus.lag(QUEUE, BUILDER) == 0
+    for topic in ("wf-a-candles", "wf-a-trades"):
+        await rig.load(topic, 10)
+        assert (await bus.lag(QUEUE, BUILDER) or 0) > 0
+        await rig.consume(topic, GROUP)
+        assert await bus.lag(QUEUE, BUILDER) == 0
+
+
+async def test_a_job_that_reads_nothing_lags_behind_nothing(rig: Rig, bus: Bus) -> None:
+    """Whatever is written."""
+    await bus.prepare(QUEUE)
+    await rig.load("wf-a-candles", 10)
+    assert await bus.lag(QUEUE, TRAINER) == 0
+
+
+async def test_groups_begin_at_the_start_and_preparing_again_takes_nothing_back(rig: Rig, bus: Bus) -> None:
+    """What was loaded before the reader came is read; a retry's preparation keeps what was written and read."""
+    await bus.prepare(QUEUE)
+    await rig.load("wf-a-candles", 7)
+    assert await rig.consume("wf-a-candles", GROUP) == 7
+    await rig.load("wf-a-candles", 5)
+    await bus.prepare(QUEUE)
+    assert await rig.consume("wf-a-candles", GROUP) == 5
+
+
+async def test_a_queue_that_is_deleted_leaves_no_data(rig: Rig, bus: Bus) -> None:
+    """Forgetting is idempotent, and others keep theirs."""
+    await bus.prepare(QUEUE)
+    await rig.load("wf-a-candles", 10)
+    await rig.load("wf-b-candles", 10)
+    await bus.forget(QUEUE)
+    await bus.forget(QUEUE)
+    assert await bus.lag(QUEUE, CONNECTOR) in (0, None)
+    assert await rig.consume("wf-b-candles", "g") == 10
+
+
+async def test_a_bus_that_works_passes_its_check(rig: Rig, bus: Bus) -> None:
+    """Nothing is raised."""
+    await bus.check()

@@ -1,0 +1,682 @@
+"""queuectl: what it writes, where, and what it exits with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2 as details
+from queue_manager.client import errors
+from queue_manager.client.cli import commands, exits, manual
+from queue_manager.client.cli.app import Policy, State, app
+from queue_manager.client.cli.exits import ExitCode
+from queue_manager.v1.queue_pb2 import (
+    EventType,
+    FailurePolicy,
+    Job,
+    JobState,
+    Lifetime,
+    Queue,
+    QueueState,
+    Reason,
+)
+from queue_manager.v1.service_pb2 import StopMode
+from queue_manager.v1.target_pb2 import Parameter, ParameterType, Target, TargetType
+from typer.testing import CliRunner
+
+from .fake_server import Failure, FakeServer, Journal, Plan, scripted_journal, simulate
+from .terminal import COMMAND, Ended, environment, on_terminal, piped, typed, without_escapes
+
+EXAMPLE = str(Path(__file__).parents[3] / "examples" / "historical-pipeline.json")
+EXAMPLE_TEXT = Path(EXAMPLE).read_text()
+QUEUE_ID = scripted_journal().queue.queue_id
+NOBODY = "127.0.0.1:1"
+
+
+def failed_journal() -> Journal:
+    """A queue whose second job has failed, with a message that tries to drive the terminal."""
+    queue = Queue(queue_id=QUEUE_ID, symbol="BTCUSDT", state=QueueState.QUEUE_STATE_RUNNING)
+    queue.jobs.append(Job(name="loader-producer", target="loader-producer", type="api_trades"))
+    queue.jobs.append(Job(name="graph-builder", target="graph-builder", type="gnn_graph"))
+    for job in queue.jobs:
+        job.state = JobState.JOB_STATE_RUNNING
+    queue.jobs[0].message = "[bold]no markup[/bold] \x1b[31m\x07of ours"
+    journal = Journal(queue)
+    journal.record(EventType.EVENT_TYPE_QUEUE_CREATED)
+    reason = (Reason.REASON_EXIT_CODE, "exited with code 3:\nValueError: cannot read candle 17 of 8640 in 2024-06-05")
+    changes = [journal.move("graph-builder", JobState.JOB_STATE_FAILED, reason)]
+    journal.record(EventType.EVENT_TYPE_JOB_STATE_CHANGED, changes=changes)
+    queue.state = QueueState.QUEUE_STATE_FAILED
+    changes = [journal.move("loader-producer", JobState.JOB_STATE_FINISHED)]
+    journal.record(EventType.EVENT_TYPE_QUEUE_STATE_CHANGED, before=QueueState.QUEUE_STATE_RUNNING, changes=changes)
+    return journal
+
+
+def running_journal() -> Journal:
+    """A queue that runs and does not end."""
+    queue = Queue(queue_id=QUEUE_ID, state=QueueState.QUEUE_STATE_RUNNING)
+    queue.jobs.append(Job(name="loader-producer", type="ws_trades", state=JobState.JOB_STATE_RUNNING, progress=0.42))
+    journal = Journal(queue)
+    journal.record(EventType.EVENT_TYPE_QUEUE_CREATED)
+    return journal
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    """In this process, for what needs no server: the code and all that is written."""
+    result = CliRunner().invoke(app, list(arguments), prog_name="queuectl", env={"QM_SERVER": NOBODY})
+    return result.exit_code, result.output
+
+
+class TestHelp:
+    def test_it_reads_like_a_manual(self) -> None:
+        """Two examples for each command, and every exit code."""
+        code, text = invoke("--help")
+        assert code == 0
+        for name, examples in manual.EXAMPLES.items():
+            assert re.search(rf"^  {name} +\w", text, re.MULTILINE)
+            for line, what in examples:
+                assert line in text
+                assert what in text
+        listed = [int(number) for number in re.findall(r"^ +(\d+)  \w", text.split("Exit codes:")[1], re.MULTILINE)]
+        assert listed == [0, 1, 2, 3, 4, 5, 6, 7, 130]
+
+    @pytest.mark.parametrize("command", manual.EXAMPLES)
+    def test_each_command_has_its_examples(self, command: str) -> None:
+        code, text = invoke(command, "--help")
+        assert code == 0
+        for line, _ in manual.EXAMPLES[command]:
+            assert line in text
+        assert "--server" in text
+        assert "<table|json>" in text
+
+    @pytest.mark.parametrize("command", ["", *manual.EXAMPLES])
+    def test_it_fits_80_columns(self, command: str) -> None:
+        _, text = invoke(*command.split(), "--help")
+        assert [line for line in text.splitlines() if len(line) > 80] == []
+
+    def test_the_examples_are_commands_that_it_takes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Parsed for real: an option that is renamed must be renamed here, too."""
+        monkeypatch.setattr(commands, "run", lambda *_: ExitCode.OK)
+        monkeypatch.setattr(commands, "read_file", lambda _: {})
+        for examples in manual.EXAMPLES.values():
+            for line, _ in examples:
+                words = re.search(r"queuectl (.*?)(?: \|.*)?$", line)
+                assert words is not None
+                arguments = re.findall(r"'[^']*'|\S+", words[1])
+                code, text = invoke(*(word.strip("'") for word in arguments))
+                assert (code, text) == (0, "")
+
+    def test_version(self) -> None:
+        assert re.fullmatch(r"queuectl \d+\.\d+\S*\n", invoke("--version")[1])
+
+    def test_help_loads_neither_the_server_nor_what_draws(self) -> None:
+        code = (
+            "import sys\n"
+            "from queue_manager.client.cli import main\n"
+            "sys.argv = ['queuectl', '--help']\n"
+            "try: main()\n"
+            "except SystemExit: print('\\n'.join(sys.modules))"
+        )
+        loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        assert "queue_manager.client.cli.app" in loaded
+        assert [name for name in loaded if name.startswith(("queue_manager.server", "rich.live"))] == []
+
+    def test_the_states_and_policies_are_the_apis(self) -> None:
+        states = {f"QUEUE_STATE_{state.name}" for state in State} | {"QUEUE_STATE_UNSPECIFIED"}
+        assert states == set(QueueState.keys())
+        policies = {f"FAILURE_POLICY_{policy.name}" for policy in Policy} | {"FAILURE_POLICY_UNSPECIFIED"}
+        assert policies == set(FailurePolicy.keys())
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["stop", "wf-x", "--force", "--grace", "5s"], "--force knows no grace"),
+            (["stop", "wf-x", "--grace", "soon"], "write it like 30s"),
+            (["start", "-f", "x", "--label", "team"], "write it like team=research"),
+            (["start", "-f", "x", "--watch", "--validate-only"], "starts none"),
+            (["start"], "--file"),
+            (["list", "--state", "ended"], "'finished'"),
+            (["list", "--limit", "0"], "--limit"),
+            (["watch", "wf-x", "--after-revision", "-1"], "--after-revision"),
+            (["begin"], "No such command"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, arguments: list[str], said: str) -> None:
+        code, text = invoke(*arguments)
+        assert code == ExitCode.USAGE
+        assert said in text
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (b"{'a': 1}", "line 1, column 2: no JSON"),
+            (b"[1]", "must hold one JSON object"),
+            (b"\xff\xfe", "is not UTF-8 text"),
+            (b'{"symbol": "A", "symbol": "B"}', "the key 'symbol' stands twice"),
+            (b"[" * 200_000, "recursion"),
+        ],
+    )
+    def test_a_file_that_is_no_request(self, content: bytes, said: str, tmp_path: Path) -> None:
+        path = tmp_path / "queue.json"
+        path.write_bytes(content)
+        code, text = invoke("start", "-f", str(path))
+        assert (code, "Traceback" in text) == (ExitCode.USAGE, False)
+        assert said in text
+        assert "queue.json" in text
+
+    def test_a_file_that_is_not_there(self) -> None:
+        assert invoke("start", "-f", "/nowhere.json") == (
+            2,
+            "error: cannot read /nowhere.json: No such file or directory\n",
+        )
+
+    async def test_a_byte_order_mark_is_forgiven(self, server: FakeServer) -> None:
+        """Editors on Windows put one there."""
+        ended = await piped(server.address, "start", "-f", "-", stdin="\ufeff" + EXAMPLE_TEXT)
+        assert ended.code == 0
+
+
+class TestErrors:
+    def test_nobody_there(self) -> None:
+        """One line, and what to do."""
+        code, text = invoke("list")
+        assert code == ExitCode.UNREACHABLE
+        assert text == "cannot reach the server at 127.0.0.1:1; start one with: queue-manager serve\n"
+
+    def test_nobody_there_far_away(self) -> None:
+        """Starting a server here would not help."""
+        code, text = invoke("list", "--server", "qm.invalid:50051")
+        assert code == ExitCode.UNREACHABLE
+        assert text == "cannot reach the server at qm.invalid:50051; check --server or QM_SERVER\n"
+
+    async def test_each_violation_has_its_line(self, server: FakeServer) -> None:
+        bad_request = details.BadRequest()
+        bad_request.field_violations.add(field="requests[2].interval", description="7m is none; use 5m")
+        bad_request.field_violations.add(field="time_range", description="ends before it starts; swap the days")
+        info = details.ErrorInfo(reason="INVALID_REQUEST")
+        server.failures["StartQueue"].append(Failure(grpc.StatusCode.INVALID_ARGUMENT, "2", (info, bad_request)))
+        ended = await typed(server.address, "start", "-f", EXAMPLE)
+        assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+        assert [line.rstrip() for line in ended.err.splitlines()] == [
+            "error: the request breaks 2 rules",
+            "  requests[2].interval  7m is none; use 5m",
+            "  time_range            ends before it starts; swap the days",
+        ]
+
+    async def test_a_long_remedy_is_wrapped_beside_its_field(self, server: FakeServer) -> None:
+        bad_request = details.BadRequest()
+        bad_request.field_violations.add(field="requests[0].type", description="is unknown; use one of " + "abc, " * 30)
+        server.failures["StartQueue"].append(Failure(grpc.StatusCode.INVALID_ARGUMENT, "1", (bad_request,)))
+        shown = without_escapes((await on_terminal(server.address, "start", "-f", EXAMPLE)).out).splitlines()
+        assert shown[0] == "error: the request breaks 1 rule"
+        assert len(shown) > 3
+        assert all(line.startswith(" " * 20) for line in shown[2:])
+        assert max(len(line.rstrip()) for line in shown) <= 80
+
+    async def test_a_payload_that_does_not_fit(self, server: FakeServer) -> None:
+        ended = await typed(server.address, "start", "-f", "-", stdin='{"symbl": "BTCUSDT"}')
+        assert ended.code == ExitCode.USAGE
+        assert "symbl  is no field of a start request; did you mean 'symbol'?" in ended.err
+        assert not server.calls
+
+    @pytest.mark.parametrize(
+        ("failure", "code", "said"),
+        [
+            (Failure(grpc.StatusCode.NOT_FOUND, "queue 'x' does not exist"), 3, "error: queue 'x' does not exist\n"),
+            (Failure(grpc.StatusCode.ALREADY_EXISTS, "taken"), 4, "error: taken\n"),
+            (Failure(grpc.StatusCode.FAILED_PRECONDITION, "still runs"), 4, "error: still runs\n"),
+            (Failure(grpc.StatusCode.PERMISSION_DENIED, "not yours"), 1, "error: not yours\n"),
+            (
+                Failure(
+                    grpc.StatusCode.INTERNAL, "a bug", (details.ErrorInfo(reason="X", metadata={"error_id": "e7"}),)
+                ),
+                1,
+                "error: a bug; the server's log has it under e7\n",
+            ),
+        ],
+    )
+    async def test_each_kind_has_its_code(self, failure: Failure, code: int, said: str, server: FakeServer) -> None:
+        server.failures["GetQueue"].append(failure)
+        assert await typed(server.address, "get", "wf-x") == Ended(code, "", said)
+
+    def test_every_exception_has_a_code(self) -> None:
+        for exception in set(errors.EXCEPTIONS.values()):
+            assert exits.for_error(exception("x")) in ExitCode
+
+    def test_a_bug_of_ours_is_no_traceback(self) -> None:
+        code = (
+            "import sys\n"
+            "from queue_manager.client.cli import commands, main\n"
+            "commands.AsyncClient = lambda *_, **__: 1 / 0\n"
+            "sys.argv = ['queuectl', 'list']\n"
+            "main()"
+        )
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert ended.returncode == ExitCode.UNEXPECTED
+        assert ended.stderr == "error: unexpected: ZeroDivisionError: division by zero; QM_DEBUG=1 shows where\n"
+
+
+class TestStart:
+    async def test_in_a_pipe_the_id_is_all(self, server: FakeServer) -> None:
+        """So that `$(queuectl start …)` is it."""
+        ended = await typed(server.address, "start", "-f", EXAMPLE)
+        assert ended == Ended(0, f"{next(iter(server.journals))}\n", "")
+
+    async def test_on_a_terminal_it_says_how_to_go_on(self, server: FakeServer) -> None:
+        ended = await on_terminal(server.address, "start", "-f", EXAMPLE)
+        queue_id = next(iter(server.journals))
+        assert without_escapes(ended.out).splitlines() == [
+            f"started {queue_id}",
+            f"follow it with: queuectl watch {queue_id}",
+        ]
+
+    async def test_the_options_arrive(self, server: FakeServer) -> None:
+        options = [
+            "--request-id",
+            "nightly",
+            "--label",
+            "team=research",
+            "--label",
+            "run=a=b",
+            "--failure-policy",
+            "stop-all",
+        ]
+        ended = await typed(server.address, "start", "-f", "-", *options, "-o", "json", stdin=EXAMPLE_TEXT)
+        (request,) = server.requests("StartQueue")
+        assert request.request_id == "nightly"
+        assert request.labels == {"team": "research", "run": "a=b"}
+        assert request.failure_policy == FailurePolicy.FAILURE_POLICY_STOP_ALL
+        answer = json.loads(ended.out)
+        assert answer["created"] is True
+        assert answer["queue"]["request_id"] == "nightly"
+
+    async def test_a_repeated_request_id_is_told(self, server: FakeServer) -> None:
+        """In JSON `created` is there although it is false."""
+        arguments = ("start", "-f", EXAMPLE, "--request-id", "nightly")
+        first = await typed(server.address, *arguments)
+        second = await typed(server.address, *arguments, "-o", "json")
+        assert json.loads(second.out)["created"] is False
+        assert json.loads(second.out)["queue"]["queue_id"] == first.out.strip()
+
+    async def test_the_plan_is_shown_and_nothing_started(self, server: FakeServer) -> None:
+        ended = await typed(server.address, "start", "-f", EXAMPLE, "--validate-only")
+        assert ended.code == 0
+        assert "nothing has been started" in ended.out
+        assert "image        streamforge/gnn-trainer:latest" in ended.out
+        assert "environment  SYMBOL=BTCUSDT" in ended.out
+        assert "secrets      KAFKA_PASSWORD" in ended.out
+        assert not server.journals
+
+    async def test_watch_follows_it(self, server: FakeServer) -> None:
+        server.on_start = lambda journal: simulate(journal, tick=0.01)
+        ended = await piped(server.address, "start", "-f", EXAMPLE, "--watch")
+        lines = ended.out.splitlines()
+        assert ended.code == 0
+        assert lines[0] in server.journals
+        assert "queue ended FINISHED" in lines[-1]
+
+    async def test_after_a_timeout_the_request_id_makes_it_safe(self, server: FakeServer) -> None:
+        server.failures["StartQueue"].append(Failure(grpc.StatusCode.DEADLINE_EXCEEDED))
+        ended = await typed(server.address, "start", "-f", EXAMPLE)
+        assert ended.code == ExitCode.UNREACHABLE
+        assert f"repeat with --request-id {server.requests('StartQueue')[0].request_id}" in ended.err
+
+
+class TestStop:
+    async def test_it_answers_at_once(self, server: FakeServer) -> None:
+        server.add(running_journal())
+        ended = await typed(server.address, "stop", QUEUE_ID, "--grace", "1m30s", "--reason", "wrong month")
+        (request,) = server.requests("StopQueue")
+        assert (ended.code, ended.out) == (0, f"{QUEUE_ID} is STOPPING\n")
+        assert (request.grace_period.seconds, request.reason, request.mode) == (90, "wrong month", 1)
+
+    async def test_force(self, server: FakeServer) -> None:
+        server.add(running_journal())
+        await typed(server.address, "stop", QUEUE_ID, "--force")
+        (request,) = server.requests("StopQueue")
+        assert request.mode == StopMode.STOP_MODE_FORCE
+        assert not request.HasField("grace_period")
+
+    async def test_wait_comes_back_with_the_verdict(self, server: FakeServer) -> None:
+        """Stopped as asked is a success."""
+        server.add(running_journal())
+        ended = await typed(server.address, "stop", QUEUE_ID, "--wait", "--reason", "wrong month")
+        assert ended.code == 0
+        assert f"{QUEUE_ID} STOPPED after" in ended.out
+        assert "stopped by ada@lab: wrong month" in ended.out
+
+    async def test_wait_tells_a_failed_queue(self, server: FakeServer) -> None:
+        server.add(failed_journal())
+        ended = await typed(server.address, "stop", QUEUE_ID, "--wait", "-o", "json")
+        assert ended.code == ExitCode.QUEUE_FAILED
+        assert json.loads(ended.out)["state"] == "QUEUE_STATE_FAILED"
+
+
+class TestGetAndList:
+    async def test_get_shows_jobs_and_why(self, server: FakeServer) -> None:
+        server.add(failed_journal())
+        ended = await typed(server.address, "get", QUEUE_ID)
+        assert ended.code == 0
+        assert re.search(r"^loader-producer +api_trades +FINISHED +100%", ended.out, re.MULTILINE)
+        assert "graph-builder: exited with code 3: ValueError: cannot read candle 17" in ended.out
+        assert "\x1b" not in ended.out
+        assert [line for line in ended.out.splitlines() if line != line.rstrip()] == []
+
+    async def test_text_of_workers_is_no_markup_and_drives_nothing(self, server: FakeServer) -> None:
+        journal = failed_journal()
+        journal.queue.jobs[0].state = JobState.JOB_STATE_RUNNING
+        server.add(journal)
+        ended = await on_terminal(server.address, "get", QUEUE_ID, columns=140, NO_COLOR="1")
+        assert "[bold]no markup[/bold] [31m of ours" in without_escapes(ended.out)
+        assert "\x1b[31m" not in ended.out
+        assert "\x07" not in ended.out
+
+    async def test_json_has_snake_case_and_every_field(self, server: FakeServer) -> None:
+        server.add(running_journal())
+        ended = await typed(server.address, "get", QUEUE_ID, "-o", "json")
+        answer = json.loads(ended.out)
+        assert answer["queue_id"] == QUEUE_ID
+        assert answer["records_written"] == "0"
+        assert answer["jobs"][0]["collection_name"] == ""
+
+    async def test_a_list_in_a_pipe_has_whole_values(self, server: FakeServer) -> None:
+        server.add(scripted_journal())
+        ended = await typed(server.address, "list")
+        header, row = ended.out.splitlines()
+        assert header.split() == ["QUEUE", "ID", "STATE", "JOBS", "RECORDS", "CREATED", "SYMBOL", "STARTED", "BY"]
+        assert row.split() == [QUEUE_ID, "FINISHED", "2/2", "800", "2026-11-24T07:00:00Z", "BTCUSDT", "ada@lab"]
+
+    async def test_a_list_fits_80_columns(self, server: FakeServer) -> None:
+        server.add(scripted_journal())
+        ended = await on_terminal(server.address, "list", columns=80)
+        lines = without_escapes(ended.out).splitlines()
+        assert len(lines) == 2
+        assert QUEUE_ID in lines[1]
+        assert max(map(len, lines)) <= 80
+
+    async def test_the_filters_arrive_and_pages_are_joined(self, server: FakeServer) -> None:
+        for number in range(520):
+            server.add(Journal(Queue(queue_id=f"wf-{number}")))
+        options = [
+            "--state",
+            "running",
+            "--state",
+            "FAILED",
+            "--symbol",
+            "BTCUSDT",
+            "--target",
+            "visualizer",
+            "-l",
+            "team=a,b",
+            "--limit",
+            "510",
+        ]
+        ended = await typed(server.address, "list", *options, "-o", "json")
+        answer = json.loads(ended.out)
+        assert len(answer["queues"]) == 510
+        assert answer["next_page_token"] == "510"
+        first, second = server.requests("ListQueues")
+        assert (first.page_size, second.page_size, second.page_token) == (500, 10, "500")
+        assert list(first.states) == [QueueState.QUEUE_STATE_RUNNING, QueueState.QUEUE_STATE_FAILED]
+        assert (first.symbol, first.target, first.label_selector) == ("BTCUSDT", "visualizer", "team=a,b")
+
+    async def test_nothing_to_list(self, server: FakeServer) -> None:
+        assert await typed(server.address, "list") == Ended(0, "no queues match\n", "")
+        assert json.loads((await typed(server.address, "list", "-o", "json")).out)["queues"] == []
+        assert server.requests("ListQueues")[0].page_size == 50
+
+    async def test_a_reader_who_leaves_is_no_error(self, server: FakeServer) -> None:
+        """As with `| head`."""
+        for number in range(500):
+            server.add(Journal(Queue(queue_id=f"wf-{number}" + "x" * 500)))
+        ours, theirs = os.pipe()
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "list", "--limit", "500", env=environment(server.address), stdout=theirs, stderr=PIPE
+        )
+        os.close(theirs)
+        os.close(ours)
+        _, err = await process.communicate()
+        assert (process.returncode, err) == (ExitCode.BROKEN_PIPE, b"")
+
+
+class TestTargets:
+    @pytest.fixture
+    def catalogue(self, server: FakeServer) -> FakeServer:
+        server.targets.append(
+            Target(
+                name="graph-builder",
+                description="Builds graphs.",
+                types=[
+                    TargetType(
+                        name="gnn_graph",
+                        description="From collections.",
+                        lifetime=Lifetime.LIFETIME_DRAINS,
+                        default_image="streamforge/graph-builder:1",
+                        required_fields=["collection_inputs"],
+                        needs_time_range=True,
+                    )
+                ],
+                parameters=[
+                    Parameter(
+                        name="window",
+                        description="Width.",
+                        type=ParameterType.PARAMETER_TYPE_INTEGER,
+                        minimum=1,
+                        maximum=512,
+                        default_value="64",
+                        environment_variable="WINDOW",
+                    )
+                ],
+            )
+        )
+        server.targets.append(Target(name="visualizer", description="Shows graphs."))
+        return server
+
+    async def test_all(self, catalogue: FakeServer) -> None:
+        lines = (await typed(catalogue.address, "targets")).out.splitlines()
+        assert [line.split()[0] for line in lines] == ["TARGET", "graph-builder", "visualizer"]
+
+    async def test_one_with_its_rules(self, catalogue: FakeServer) -> None:
+        ended = await typed(catalogue.address, "targets", "graph-builder")
+        assert "gnn_graph  ends when all is read; needs time_range; needs collection_inputs" in ended.out
+        assert "window  integer, default 64, at least 1, at most 512; WINDOW" in ended.out
+
+    async def test_json_has_one_too(self, catalogue: FakeServer) -> None:
+        answer = json.loads((await typed(catalogue.address, "targets", "visualizer", "-o", "json")).out)
+        assert [target["name"] for target in answer["targets"]] == ["visualizer"]
+
+    async def test_a_slip_is_corrected(self, catalogue: FakeServer) -> None:
+        ended = await typed(catalogue.address, "targets", "graph-bilder")
+        assert ended.code == ExitCode.NOT_FOUND
+        assert ended.err == "error: there is no target 'graph-bilder'; did you mean graph-builder?\n"
+
+
+class TestWatchInAPipe:
+    async def test_one_line_an_event(self, server: FakeServer) -> None:
+        server.add(scripted_journal(revisions=6))
+        ended = await typed(server.address, "watch", QUEUE_ID)
+        assert ended.code == 0
+        assert ended.out.splitlines() == [
+            "2026-11-24T07:00:00Z rev 1 queue PENDING; loader-producer PENDING; graph-builder PENDING",
+            "2026-11-24T07:00:01Z rev 2 queue RUNNING; loader-producer PENDING→RUNNING",
+            "2026-11-24T07:00:02Z rev 3 100 records",
+            "2026-11-24T07:00:03Z rev 4 200 records",
+            "2026-11-24T07:00:04Z rev 5 loader-producer RUNNING→FINISHED; graph-builder PENDING→RUNNING",
+            "2026-11-24T07:00:05Z rev 6 queue FINISHED; graph-builder RUNNING→FINISHED",
+            "2026-11-24T07:00:05Z rev 6 queue ended FINISHED after 0:05; 200 records",
+        ]
+
+    async def test_reasons_stand_beside_their_jobs(self, server: FakeServer) -> None:
+        server.add(failed_journal())
+        ended = await typed(server.address, "watch", QUEUE_ID, "--after-revision", "1")
+        assert ended.code == ExitCode.QUEUE_FAILED
+        assert ended.out.splitlines()[0] == (
+            "2026-11-24T07:00:01Z rev 2 graph-builder RUNNING→FAILED "
+            "(EXIT_CODE: exited with code 3: ValueError: cannot read candle 17 of 8640 in 2024-06-05)"
+        )
+
+    async def test_merged_revisions_hide_no_change_of_state(self, server: FakeServer) -> None:
+        """Their event is only the newest one; the states are compared."""
+        server.add(scripted_journal(revisions=6))
+        server.plans.append(Plan(merge=lambda: 4))
+        lines = (await typed(server.address, "watch", QUEUE_ID)).out.splitlines()
+        assert lines[1] == (
+            "2026-11-24T07:00:04Z rev 5 queue RUNNING; loader-producer PENDING→FINISHED; "
+            "graph-builder PENDING→RUNNING [4 revisions]"
+        )
+
+    async def test_json_is_one_frame_a_line(self, server: FakeServer) -> None:
+        server.add(scripted_journal(revisions=6))
+        ended = await typed(server.address, "watch", QUEUE_ID, "-o", "json", "--after-revision", "4")
+        frames = [json.loads(line) for line in ended.out.splitlines()]
+        assert [(frame["kind"], frame["revision"]) for frame in frames] == [
+            ("FRAME_KIND_UPDATE", "5"),
+            ("FRAME_KIND_UPDATE", "6"),
+            ("FRAME_KIND_END", "6"),
+        ]
+
+    async def test_lines_come_out_at_once(self, server: FakeServer) -> None:
+        """Whoever reads the pipe acts on them; a Ctrl-C then leaves the queue alone."""
+        server.add(running_journal())
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "watch", QUEUE_ID, env=environment(server.address), stdout=PIPE, stderr=PIPE
+        )
+        assert process.stdout is not None
+        assert b"rev 1 queue RUNNING" in await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert await process.communicate() == (b"", b"")
+        assert process.returncode == ExitCode.INTERRUPTED
+        assert not server.requests("StopQueue")
+
+    async def test_a_cut_is_told_on_standard_error(self, server: FakeServer) -> None:
+        server.add(scripted_journal(revisions=6))
+        server.plans.append(Plan(cut_after=3))
+        ended = await typed(server.address, "watch", QUEUE_ID)
+        assert ended.code == 0
+        assert len(ended.out.splitlines()) == 7
+        assert re.fullmatch(r"connection lost; trying again in 0\.\d s\n", ended.err)
+
+    async def test_a_stopped_queue_has_its_own_code(self, server: FakeServer) -> None:
+        journal = running_journal()
+        journal.queue.state = QueueState.QUEUE_STATE_STOPPED
+        journal.record(EventType.EVENT_TYPE_QUEUE_STATE_CHANGED)
+        server.add(journal)
+        assert (await typed(server.address, "watch", QUEUE_ID)).code == ExitCode.QUEUE_STOPPED
+
+    async def test_an_unknown_queue_and_a_revision_to_come(self, server: FakeServer) -> None:
+        server.add(scripted_journal())
+        assert (await typed(server.address, "watch", "wf-none")).code == ExitCode.NOT_FOUND
+        assert (await typed(server.address, "watch", QUEUE_ID, "--after-revision", "99")).code == ExitCode.USAGE
+
+    async def test_an_ascii_pipe_gets_ascii(self, server: FakeServer) -> None:
+        server.add(scripted_journal(revisions=6))
+        ended = await piped(server.address, "watch", QUEUE_ID, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+        assert ended.code == 0
+        assert "loader-producer PENDING->RUNNING" in ended.out
+
+
+class TestWatchOnATerminal:
+    async def test_a_live_table_then_a_verdict(self, server: FakeServer) -> None:
+        server.on_start = lambda journal: simulate(journal, tick=0.03)
+        ended = await on_terminal(server.address, "start", "-f", EXAMPLE, "--watch")
+        shown = without_escapes(ended.out).splitlines()
+        assert ended.code == 0
+        assert re.fullmatch(r"✓ wf-\S+ FINISHED in 0:0\d, 518,280 records", shown[-1])
+        table = shown[-8:-2]
+        assert [line.split()[0] for line in table] == [
+            "loader-producer",
+            "loader-producer-2",
+            "arango-connector",
+            "arango-connector-2",
+            "graph-builder",
+            "gnn-trainer",
+        ]
+        assert all("FINISHED" in line and "━━━━━━━━" in line for line in table)
+        assert "\x1b[?25h" in ended.out  # the cursor is given back
+
+    @pytest.mark.parametrize("columns", [40, 80, 200])
+    async def test_no_line_is_wider_than_the_terminal(self, columns: int, server: FakeServer) -> None:
+        """A line that wraps would spoil every redraw; an exported COLUMNS is old news."""
+        server.on_start = lambda journal: simulate(journal, tick=0.02, fail_job="graph-builder")
+        ended = await on_terminal(server.address, "start", "-f", EXAMPLE, "--watch", columns=columns, COLUMNS="300")
+        assert ended.code == ExitCode.QUEUE_FAILED
+        lines = without_escapes(ended.out).splitlines()
+        assert [line for line in lines[1:] if len(line) > columns] == []
+        assert "cannot read candle" in " ".join(lines[-6:])
+
+    async def test_more_jobs_than_rows_are_summed_up(self, server: FakeServer) -> None:
+        """A table that scrolls cannot be redrawn in place; at the end all are shown."""
+        queue = Queue(queue_id=QUEUE_ID, state=QueueState.QUEUE_STATE_RUNNING)
+        for number in range(30):
+            queue.jobs.append(Job(name=f"loader-{number}", type="api_trades", state=JobState.JOB_STATE_RUNNING))
+        queue.jobs[29].state = JobState.JOB_STATE_FAILED
+        journal = Journal(queue)
+        journal.record(EventType.EVENT_TYPE_QUEUE_CREATED)
+        server.add(journal)
+        ended = await on_terminal(
+            server.address, "watch", QUEUE_ID, rows=20, interrupt_at=lambda text: "Ctrl-C" in text
+        )
+        first = without_escapes(ended.out).split("Ctrl-C")[0]
+        assert "loader-29" in first  # what failed is never left out
+        assert "loader-20" not in first
+        assert "… and 17 more: 17 RUNNING" in first
+        assert ended.out.count("loader-20") == 1
+
+    @pytest.mark.parametrize(
+        ("number", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)]
+    )
+    async def test_an_interrupt_leaves_the_table_and_the_queue(
+        self, number: signal.Signals, code: ExitCode, server: FakeServer
+    ) -> None:
+        server.add(running_journal())
+        ended = await on_terminal(
+            server.address, "watch", QUEUE_ID, interrupt_at=lambda text: "RUNNING" in text, number=number
+        )
+        shown = without_escapes(ended.out)
+        assert ended.code == code
+        assert "Traceback" not in shown
+        assert "loader-producer" in shown.splitlines()[-1]
+        assert "\x1b[?25h" in ended.out
+        assert not server.requests("StopQueue")
+
+    async def test_a_lost_connection_is_shown_and_forgotten(self, server: FakeServer) -> None:
+        journal = scripted_journal(revisions=6)
+        server.add(journal)
+        server.plans.append(Plan(cut_after=3, cut=Failure(grpc.StatusCode.UNAVAILABLE)))
+        ended = await on_terminal(server.address, "watch", QUEUE_ID)
+        assert ended.code == 0
+        assert "trying again" not in without_escapes(ended.out).splitlines()[-1]
+
+    async def test_no_color_is_respected(self, server: FakeServer) -> None:
+        server.add(failed_journal())
+        coloured = await on_terminal(server.address, "watch", QUEUE_ID)
+        plain = await on_terminal(server.address, "watch", QUEUE_ID, NO_COLOR="1")
+        colour = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
+        assert colour.search(coloured.out)
+        assert not colour.search(plain.out)
+
+    async def test_a_terminal_that_is_not_utf_8(self, server: FakeServer) -> None:
+        server.on_start = lambda journal: simulate(journal, tick=0.02)
+        ended = await on_terminal(
+            server.address, "start", "-f", EXAMPLE, "--watch", PYTHONUTF8="0", PYTHONIOENCODING="ascii"
+        )
+        assert ended.code == 0
+        assert ended.out.isascii()
+        assert "+ wf-" in without_escapes(ended.out)
+
+    async def test_a_dumb_terminal_gets_lines(self, server: FakeServer) -> None:
+        server.add(scripted_journal(revisions=6))
+        process = await on_terminal(server.address, "watch", QUEUE_ID, TERM="dumb")
+        assert "rev 6 queue ended FINISHED" in process.out
+        assert "\x1b" not in process.out
