@@ -9,9 +9,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-
 from queue_manager.client import AsyncClient, Backoff, QueueManagerError
 from queue_manager.v1 import queue_pb2, service_pb2
+
 from tests.e2e.server_process import ServerProcess
 
 KILLS = 100

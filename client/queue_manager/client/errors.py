@@ -20,8 +20,6 @@ client itself finds are below. `retryable` says whether the same call may be rep
 This module decodes nothing and knows no message of the API.
 """
 
-
-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -120,9 +120,9 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
                 tasks.create_task(core.run(), name="core"),
                 tasks.create_task(health.run(), name="health"),
             ]
+            await server.start()  # before it is ready: probes and callers are told that it is not, and why
             await core.ready.wait()
             await health.refresh()
-            await server.start()
             with _signals(stop.set):
                 log.info(
                     "serving",

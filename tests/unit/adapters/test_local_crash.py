@@ -32,8 +32,8 @@ from tests.support.local_workers import (
 
 LIVES = 14
 WORKERS = 4
-LONGEST = 0.15
-"""Seconds that a life has at most; the launches take about half of it."""
+FIRST_GUESS = 0.1
+"""Seconds that the launches may take; the lives find out how long they do, for that is when a server is to be killed."""
 
 
 @pytest.fixture
@@ -92,15 +92,18 @@ async def test_no_worker_runs_twice_and_none_is_forgotten_whenever_the_server_is
     random = Random(seed)
     given_up: list[str] = []
     seen_absent = seen_running = 0
+    longest = FIRST_GUESS
     for life in range(LIVES):
         names = [f"w{life}-{number}" for number in range(WORKERS)]
-        await doomed.live(random.uniform(0, LONGEST), names)
-        if random.random() < 0.5:
-            await doomed.live(random.uniform(0, LONGEST), names)
+        await doomed.live(longest * random.random() if life else 0.0, names)
+        if random.random() < 0.3:
+            await doomed.live(longest * random.random(), names)
         heard = Heard()
         async with local_runner(data_dir, heard=heard) as runner:
             wanted = []
-            for seen in await runner.observe([key(name) for name in names]):
+            statuses = await runner.observe([key(name) for name in names])
+            longest *= 1.4 if statuses[-1].phase is Phase.ABSENT else 0.75
+            for seen in statuses:
                 assert seen.phase in (Phase.ABSENT, Phase.RUNNING), seen
                 seen_absent += seen.phase is Phase.ABSENT
                 seen_running += seen.phase is Phase.RUNNING
@@ -124,8 +127,8 @@ async def test_no_worker_runs_twice_and_none_is_forgotten_whenever_the_server_is
             await until(lambda name=name: not shim_lives(data_dir, name))
     assert [name for name in given_up if runs(marks, name)] == []
     assert all(runs(marks, f"w{life}-{number}") <= 1 for life in range(LIVES) for number in range(WORKERS))
-    assert seen_absent, "no server was killed before its launches were through"
-    assert seen_running, "no server was killed after its launches were through"
+    assert seen_absent
+    assert seen_running
 
 
 def said(worker: WorkerKey) -> bytes:

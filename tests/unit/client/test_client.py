@@ -99,6 +99,7 @@ class TestStart:
         ({"symbl": "X"}, {"symbl": "did you mean 'symbol'?"}),
         ({"zzz": 1}, {"zzz": "known are symbol, time_range, requests"}),
         ({"symbol": None, "requests": 1}, {"requests": "must be a list, not 1"}),
+        ({"requests": None, "symbol": 1}, {"symbol": "must be a string, not 1"}),
         ({"symbol": 5}, {"symbol": "must be a string, not 5"}),
         ({"requests": {"target": "x"}}, {"requests": "must be a list, not an object"}),
         ({"requests": ["x"]}, {"requests[0]": "must be an object, not 'x'"}),

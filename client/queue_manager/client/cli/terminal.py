@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
+
+try:
+    import termios
+except ImportError:  # Windows
+    termios = None  # type: ignore[assignment]
 
 PIPE_WIDTH = 10_000
 """Columns of a pipe: whoever reads it wants whole values."""
@@ -39,6 +46,27 @@ def spell(text: str, *, ascii_only: bool) -> str:
     for sign, spelled in (("→", "->"), ("…", "..."), ("✓", "+"), ("✗", "x"), ("■", "#"), ("·", ".")):
         text = text.replace(sign, spelled)
     return text
+
+
+@contextmanager
+def silent_keyboard() -> Iterator[None]:
+    """Keys that are typed don't show: an echoed Enter would scroll a table from under its next redraw.
+
+    Ctrl-C and Ctrl-Z work as ever. Nothing happens where standard input is no terminal, or is somebody else's now (a
+    background job that touches it is stopped by the kernel).
+    """
+    if termios is None or not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
+        yield
+        return
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    silent = [*before]
+    silent[3] = before[3] & ~termios.ECHO
+    termios.tcsetattr(keyboard, termios.TCSANOW, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSANOW, before)
 
 
 def _console(file: TextIO) -> Console:

@@ -79,7 +79,7 @@ async def _draw(client: AsyncClient, queue: Queue, *, after_revision: int | None
         queue.queue_id, after_revision=after_revision, yield_heartbeats=True, on_reconnect=picture.lost
     )
     # No thread redraws: rich's own refresh would draw from outside the event loop, between two changes.
-    with Live(picture, console=console, auto_refresh=False) as live:
+    with terminal.silent_keyboard(), Live(picture, console=console, auto_refresh=False) as live:
         drawing = asyncio.create_task(_redraw(live, picture))
         try:
             async with aclosing(frames):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import unquote
 
 import grpc
 import structlog
-from google.protobuf.message import Message
-from queue_manager.server.domain.errors import QueueManagerError
+from google.protobuf.message import DecodeError, Message
+from queue_manager.server.domain.errors import InvalidRequest, QueueManagerError, Violation
 from queue_manager.server.rpc.status import code_of, internal, status_of, trailers
 
 log = structlog.get_logger(__name__)
@@ -43,11 +44,11 @@ def unary(
 ) -> Any:
     """The method handler of a unary call."""
 
-    async def call(message: Message, context: Context) -> Message | bytes:
+    async def call(raw: bytes, context: Context) -> Message | bytes:
         began, code = asyncio.get_running_loop().time(), grpc.StatusCode.OK
         observer.call_began(method)
         try:
-            return await behaviour(message, context)
+            return await behaviour(_parse(request, raw), context)
         except QueueManagerError as error:
             code = code_of(error)
             await _fail(context, code, status_of(error))
@@ -60,9 +61,7 @@ def unary(
         finally:
             observer.call_ended(method, code.name, asyncio.get_running_loop().time() - began)
 
-    return grpc.unary_unary_rpc_method_handler(
-        call, request_deserializer=request.FromString, response_serializer=_to_bytes
-    )
+    return grpc.unary_unary_rpc_method_handler(call, response_serializer=_to_bytes)
 
 
 def streaming(
@@ -70,13 +69,13 @@ def streaming(
 ) -> Any:
     """The method handler of a server-streaming call."""
 
-    async def call(message: Message, context: Context) -> AsyncGenerator[Message | bytes, None]:
+    async def call(raw: bytes, context: Context) -> AsyncGenerator[Message | bytes, None]:
         began, code = asyncio.get_running_loop().time(), grpc.StatusCode.OK
         observer.call_began(method)
-        frames = behaviour(message, context)
         try:
-            async for frame in frames:
-                yield frame
+            async with aclosing(behaviour(_parse(request, raw), context)) as frames:
+                async for frame in frames:
+                    yield frame
         except QueueManagerError as error:
             code = code_of(error)
             await _fail(context, code, status_of(error))
@@ -87,12 +86,9 @@ def streaming(
             code = grpc.StatusCode.INTERNAL
             await _fail(context, code, _logged(method, new_id()))
         finally:
-            await frames.aclose()
             observer.call_ended(method, code.name, asyncio.get_running_loop().time() - began)
 
-    return grpc.unary_stream_rpc_method_handler(
-        call, request_deserializer=request.FromString, response_serializer=_to_bytes
-    )
+    return grpc.unary_stream_rpc_method_handler(call, response_serializer=_to_bytes)
 
 
 def caller(context: Context) -> str:
@@ -102,6 +98,15 @@ def caller(context: Context) -> str:
             return str(value)[:CALLER_LIMIT]
     peer = context.peer() or "unknown"
     return unquote(peer.split(":", 1)[-1])[:CALLER_LIMIT]
+
+
+def _parse(kind: type[Message], raw: bytes) -> Message:
+    """Parsed here and not by gRPC, which would answer UNKNOWN with the Python exception's text."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        text = f"the bytes are no {kind.DESCRIPTOR.full_name}; is the client built from the same contract?"
+        raise InvalidRequest([Violation("", text)]) from error
 
 
 def _to_bytes(response: Message | bytes) -> bytes:

@@ -35,6 +35,7 @@ class Health(health.aio.HealthServicer):
         self._interval = interval
         self._known: dict[str, str] = {"server": "starting"}
         self._has_been_ready = False
+        self._refreshing = asyncio.Lock()
 
     @property
     def ready(self) -> bool:
@@ -52,6 +53,10 @@ class Health(health.aio.HealthServicer):
 
     async def refresh(self) -> None:
         """Ask what is down, and set the statuses. Call it once before the server starts."""
+        async with self._refreshing:  # an answer that took long must not undo a newer one
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         known = await self._problems()
         if known != self._known:
             log.info("ready" if not known else "not ready", **known)
