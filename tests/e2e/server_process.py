@@ -67,10 +67,14 @@ class ServerProcess:
     ) -> None:
         """End it and whatever it left."""
         await self.kill()
-        for pid in self.worker_pids().values():
-            for each in pid:
+        quiet = 0
+        while quiet < 3:  # a worker may still be on its way to being started
+            pids = self._left_behind()
+            quiet = 0 if pids else quiet + 1
+            for pid in pids:
                 with suppress(ProcessLookupError):
-                    os.kill(each, signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.05)
 
     async def start(self, *, wait: bool = True) -> None:
         """Start the process; with `wait`, until it serves."""
@@ -128,6 +132,17 @@ class ServerProcess:
                 who = [v for v in variables if v.startswith(b"TELEMETRY_PRODUCER_ID=")]
                 if who and state not in "ZX":
                     found.setdefault(who[0].split(b"=", 1)[1].decode(), []).append(int(entry.name))
+        return found
+
+    def _left_behind(self) -> list[int]:
+        """Workers, and the shims that stand over them: they have a path of ours in their command line."""
+        found = [pid for pids in self.worker_pids().values() for pid in pids]
+        marker = str(self.data.absolute()).encode()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with suppress(OSError):
+                    if marker in (entry / "cmdline").read_bytes():
+                        found.append(int(entry.name))
         return found
 
     async def _end(self, number: signal.Signals) -> None:

@@ -337,16 +337,12 @@ def test_its_target_and_type_say_what_it_does(target: str, type: str, kind: str)
     assert kind_of(target, type) == kind
 
 
-def test_the_historical_pipelines_workers_take_between_6_and_10_seconds_by_themselves() -> None:
-    """So a demonstration is short, and yet there is something to see."""
-    for target, type_ in (
-        ("loader-producer", "api_candles_5m"),
-        ("graph-builder", "gnn_graph"),
-        ("gnn-trainer", "gnn_train"),
-    ):
-        settings = Settings({"TYPE": type_}, [target])
-        assert 6 <= settings.duration <= 10
-        assert not settings.endless
+def test_the_historical_pipeline_takes_10_to_20_seconds_by_itself() -> None:
+    """So a demonstration is short, and yet there is something to see. What drains takes a few seconds more."""
+    pipeline = (("loader-producer", "api_candles_5m"), ("graph-builder", "gnn_graph"), ("gnn-trainer", "gnn_train"))
+    all_settings = [Settings({"TYPE": type_}, [target]) for target, type_ in pipeline]
+    assert not any(settings.endless for settings in all_settings)
+    assert 10 <= max(settings.duration for settings in all_settings) <= 17
 
 
 def test_it_starts_quickly_because_it_imports_little() -> None:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
 
 import grpc
+
 from queue_manager.client.backoff import Backoff
 from queue_manager.client.connection import Connection
 from queue_manager.client.payload import parse_start_request

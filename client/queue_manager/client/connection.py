@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 import grpc.aio
+
 from queue_manager.client.backoff import Backoff
 from queue_manager.client.channel import caller_metadata, open_channel, resolve_target
 from queue_manager.client.errors import QueueManagerError

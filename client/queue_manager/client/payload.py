@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+
 from queue_manager.client.errors import REASON_INVALID_PAYLOAD, InvalidRequest, Violation
 from queue_manager.v1.service_pb2 import StartQueueRequest
 

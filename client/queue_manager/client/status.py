@@ -13,6 +13,7 @@ from typing import Final
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
+
 from queue_manager.client.errors import (
     EXCEPTIONS,
     REASON_TIMEOUT,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import grpc
+
 from queue_manager.client.backoff import Backoff
 from queue_manager.client.errors import (
     REASON_STREAM_CUT,

@@ -194,6 +194,16 @@ async def test_a_command_that_turns_out_not_to_run_is_refused_now_and_ever_after
         assert seen.reason.code is Reason.CONFIG_ERROR
 
 
+async def test_no_code_of_a_worker_runs_before_it_is_on_record(
+    runner: LocalRunner, data_dir: Path, tmp_path: Path
+) -> None:
+    """So whatever did anything is found again."""
+    record = directory(data_dir).path / process.IDENTITY
+    await launched(runner, spec(script=f"grep -q '\"pid\": '$$, {record} && touch {tmp_path}/recorded; exit 0"))
+    await ended(runner)
+    assert (tmp_path / "recorded").exists()
+
+
 # --- never twice ------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
+
 from queue_manager.client import AsyncClient, Backoff
 
 from .fake_server import FakeServer
@@ -21,20 +22,6 @@ class Pauses:
     async def sleep(self, seconds: float) -> None:
         self.taken.append(seconds)
         await asyncio.sleep(0)
-
-
-@pytest.fixture(autouse=True)
-async def _no_task_left_behind() -> AsyncIterator[None]:
-    """A client that is closed has ended everything that it began."""
-    before = asyncio.all_tasks()
-    yield
-    # Closing is announced to tasks of grpc's own, which need a few turns of the loop to hear it.
-    for _ in range(200):
-        left = {task for task in asyncio.all_tasks() - before if not task.done()} - {asyncio.current_task()}
-        if not left:
-            return
-        await asyncio.sleep(0.005)
-    pytest.fail(f"tasks left behind: {left}")
 
 
 async def until(condition: Callable[[], object]) -> None:

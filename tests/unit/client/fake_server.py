@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import status_pb2
+
 from queue_manager.v1 import service_pb2 as api
 from queue_manager.v1 import service_pb2_grpc
 from queue_manager.v1.queue_pb2 import EventType, Job, JobChange, JobState, Queue, QueueEvent, QueueState, Reason
@@ -78,12 +80,12 @@ class Journal:
         before: QueueState.ValueType | None = None,
         changes: Sequence[JobChange] = (),
         actor: str = "queue-manager",
-        time: float | None = None,
+        at: float | None = None,
     ) -> None:
         """The queue has changed: a revision."""
         queue = self.queue
         queue.revision += 1
-        seconds = time if time is not None else START_TIME + queue.revision - 1
+        seconds = at if at is not None else START_TIME + queue.revision - 1
         queue.update_time.FromNanoseconds(int(seconds * 1e9))
         if queue.revision == 1:
             queue.create_time.CopyFrom(queue.update_time)
@@ -399,20 +401,21 @@ async def simulate(journal: Journal, *, tick: float = 0.2, fail_job: str = "") -
     loop = asyncio.get_running_loop()
     queue = journal.queue
     names = [job.name for job in queue.jobs]
-    now = lambda: START_TIME + loop.time() - begun  # noqa: E731
     begun = loop.time()
-    if os.environ.get("FAKE_WALL_CLOCK"):
-        import time  # noqa: PLC0415
-
-        now = time.time
+    wall_clock = bool(os.environ.get("FAKE_WALL_CLOCK"))
+    if wall_clock:
         queue.create_time.FromNanoseconds(time.time_ns())
+
+    def now() -> float:
+        return time.time() if wall_clock else START_TIME + loop.time() - begun
+
     for state in (JobState.JOB_STATE_LAUNCHING, JobState.JOB_STATE_STARTING, JobState.JOB_STATE_RUNNING):
         for name in names:
             await asyncio.sleep(tick / 4)
             before, queue.state = queue.state, QueueState.QUEUE_STATE_RUNNING
             changes = [journal.move(name, state)]
             kind = EventType.EVENT_TYPE_JOB_STATE_CHANGED
-            journal.record(kind, before=before, changes=changes, time=now())
+            journal.record(kind, before=before, changes=changes, at=now())
     for step in range(1, 21):
         await asyncio.sleep(tick)
         for index, job in enumerate(queue.jobs):
@@ -425,8 +428,8 @@ async def simulate(journal: Journal, *, tick: float = 0.2, fail_job: str = "") -
             if job.name == fail_job and step == 10:
                 reason = (Reason.REASON_EXIT_CODE, "the process exited with code 3: ValueError: cannot read candle 17")
                 changes = [journal.move(job.name, JobState.JOB_STATE_FAILED, reason)]
-                journal.record(EventType.EVENT_TYPE_JOB_STATE_CHANGED, changes=changes, time=now())
-        journal.record(EventType.EVENT_TYPE_PROGRESS, time=now())
+                journal.record(EventType.EVENT_TYPE_JOB_STATE_CHANGED, changes=changes, at=now())
+        journal.record(EventType.EVENT_TYPE_PROGRESS, at=now())
     for name in names:
         if name == fail_job:
             continue
@@ -434,10 +437,10 @@ async def simulate(journal: Journal, *, tick: float = 0.2, fail_job: str = "") -
         changes = [journal.move(name, JobState.JOB_STATE_FINISHED)]
         if name == names[-1]:
             break
-        journal.record(EventType.EVENT_TYPE_JOB_STATE_CHANGED, changes=changes, time=now())
+        journal.record(EventType.EVENT_TYPE_JOB_STATE_CHANGED, changes=changes, at=now())
     queue.state = QueueState.QUEUE_STATE_FAILED if fail_job else QueueState.QUEUE_STATE_FINISHED
     kind = EventType.EVENT_TYPE_QUEUE_STATE_CHANGED
-    journal.record(kind, before=QueueState.QUEUE_STATE_RUNNING, changes=changes, time=now())
+    journal.record(kind, before=QueueState.QUEUE_STATE_RUNNING, changes=changes, at=now())
 
 
 async def serve() -> None:

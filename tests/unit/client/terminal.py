@@ -17,12 +17,24 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import pytest
+from typer.testing import CliRunner
+
 from queue_manager.client.cli import commands
 from queue_manager.client.cli.app import app
 from queue_manager.client.cli.exits import ExitCode
-from typer.testing import CliRunner
 
 COMMAND = (sys.executable, "-m", "queue_manager.client.cli")
+OWN_TERMINAL = (
+    sys.executable,
+    "-ISc",
+    "import os, sys, fcntl, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execv(sys.argv[1], sys.argv[1:])",
+)
+"""Runs what follows with standard input as its own terminal, as a shell's foreground job has it (`setsid --ctty`).
+
+Not a `preexec_fn`: that forks this process, and a fork of a process with gRPC's threads may die before it gets there.
+"""
+HIDE_CURSOR = b"\x1b[?25l"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -76,21 +88,25 @@ async def on_terminal(
     *arguments: str,
     columns: int = 80,
     rows: int = 24,
+    keys: bytes = b"",
     interrupt_at: Callable[[str], bool] | None = None,
     number: signal.Signals = signal.SIGINT,
     **more: str,
 ) -> Ended:
-    """Run it on a pseudo-terminal, standard error too; a signal is sent once what it wrote fulfils `interrupt_at`."""
+    """Run it on a pseudo-terminal, standard error too, and give it the keys once it draws.
+
+    A signal is sent once what it wrote fulfils `interrupt_at`.
+    """
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = await asyncio.create_subprocess_exec(
+        *OWN_TERMINAL,
         *COMMAND,
         *arguments,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         env=environment(server, **{"TERM": "xterm-256color", **more}),
-        start_new_session=True,
     )
     os.close(theirs)
     written = bytearray()
@@ -98,7 +114,7 @@ async def on_terminal(
     closed = loop.create_future()
 
     def read() -> None:
-        nonlocal interrupt_at
+        nonlocal interrupt_at, keys
         try:
             chunk = os.read(ours, 65536)
         except OSError:  # how Linux says that the other side is closed
@@ -108,6 +124,9 @@ async def on_terminal(
             closed.set_result(None)
             return
         written.extend(chunk)
+        if keys and HIDE_CURSOR in written:
+            os.write(ours, keys)
+            keys = b""
         if interrupt_at is not None and interrupt_at(written.decode(errors="replace")):
             interrupt_at = None
             process.send_signal(number)

@@ -15,6 +15,8 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import error_details_pb2 as details
+from typer.testing import CliRunner
+
 from queue_manager.client import errors
 from queue_manager.client.cli import commands, exits, manual
 from queue_manager.client.cli.app import Policy, State, app
@@ -31,7 +33,6 @@ from queue_manager.v1.queue_pb2 import (
 )
 from queue_manager.v1.service_pb2 import StopMode
 from queue_manager.v1.target_pb2 import Parameter, ParameterType, Target, TargetType
-from typer.testing import CliRunner
 
 from .fake_server import Failure, FakeServer, Journal, Plan, scripted_journal, simulate
 from .terminal import COMMAND, Ended, environment, on_terminal, piped, typed, without_escapes
@@ -649,6 +650,15 @@ class TestWatchOnATerminal:
         assert "loader-producer" in shown.splitlines()[-1]
         assert "\x1b[?25h" in ended.out
         assert not server.requests("StopQueue")
+
+    async def test_keys_that_are_typed_do_not_show(self, server: FakeServer) -> None:
+        """An echoed Enter would scroll the table from under its next redraw."""
+        server.add(running_journal())
+        ended = await on_terminal(
+            server.address, "watch", QUEUE_ID, keys=b"typed\n", interrupt_at=lambda text: text.count("RUNNING") > 3
+        )
+        assert ended.code == ExitCode.INTERRUPTED
+        assert "typed" not in ended.out
 
     async def test_a_lost_connection_is_shown_and_forgotten(self, server: FakeServer) -> None:
         journal = scripted_journal(revisions=6)

@@ -13,9 +13,10 @@ from typing import Any
 
 import grpc
 import pytest
-import queue_manager.client
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2 as details
+
+import queue_manager.client
 from queue_manager.client import (
     AsyncClient,
     Backoff,

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2 as details
+
 from queue_manager.client import (
     AlreadyExists,
     AsyncClient,

@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2 as details
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from queue_manager.client import (
     AsyncClient,
     Backoff,
@@ -252,13 +253,14 @@ class TestCuts:
     @pytest.mark.parametrize("seed", range(12))
     async def test_random_cuts_over_real_connections(self, seed: int, client: AsyncClient, server: FakeServer) -> None:
         choose = random.Random(seed)
+        cuts: list[Failure | str] = ["close", UNAVAILABLE, Failure(grpc.StatusCode.CANCELLED)]
         journal = scripted_journal(revisions=60)
         server.add(journal)
         for _ in range(15):
             server.plans.append(
                 Plan(
                     cut_after=choose.randrange(8),
-                    cut=choose.choice(["close", UNAVAILABLE, Failure(grpc.StatusCode.CANCELLED)]),
+                    cut=choose.choice(cuts),
                     overlap=choose.randrange(6),
                     merge=lambda: choose.choice([1, 1, 1, 2, 5]),
                     snapshot=choose.random() < 0.2,

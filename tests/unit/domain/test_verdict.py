@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from queue_manager.server.domain.model import FailurePolicy, JobState, Lifetime, QueueState, Reads, Reason, StateReason
 from queue_manager.server.domain.observation import Lag, Phase
-
 from tests.unit.domain.test_lifecycle import TIMINGS, Play, running, spec
 
 FINITE, ENDLESS, DRAINS = Lifetime.FINITE, Lifetime.ENDLESS, Lifetime.DRAINS

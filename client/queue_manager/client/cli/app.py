@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
+
 from queue_manager.client import AsyncClient
 from queue_manager.client.cli import manual
 from queue_manager.client.cli.exits import ExitCode

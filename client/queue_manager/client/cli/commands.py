@@ -10,9 +10,12 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from google.protobuf.message import Message
+from rich.console import RenderableType
+
 from queue_manager.client import AsyncClient, Backoff, DeadlineExceeded, QueueManagerError
 from queue_manager.client.channel import resolve_target
 from queue_manager.client.cli import complaints, exits, formats, tables, terminal, watching
@@ -21,7 +24,6 @@ from queue_manager.client.cli.payload_file import UnreadablePayload, read_payloa
 from queue_manager.client.cli.queue_view import QueueView, verdict
 from queue_manager.v1.queue_pb2 import FailurePolicy, QueueState
 from queue_manager.v1.service_pb2 import ListQueuesResponse, ListTargetsResponse, StartQueueResponse, StopMode
-from rich.console import RenderableType
 
 LARGEST_PAGE: Final = 500
 """The most that the server answers in one page."""
@@ -134,9 +136,10 @@ async def stop(
     elif queue.state in formats.ENDED_QUEUES:
         _print(verdict(queue, ascii_only=terminal.plain_ascii(terminal.out())))
     else:
-        until = f"; workers that still run at {formats.utc(queue.stop_deadline)} are deleted"
-        deadline = until if queue.HasField("stop_deadline") and not force else ""
-        print(f"{queue.queue_id} is {formats.queue_state(queue.state)}{deadline}")  # noqa: T201 - the output
+        print(f"{queue.queue_id} is {formats.queue_state(queue.state)}")  # noqa: T201 - the output
+        if queue.HasField("stop_deadline") and not force and sys.stdout.isatty():
+            deadline = formats.utc(queue.stop_deadline)
+            terminal.out().print(f"workers that still run at {deadline} are deleted", style="dim")
     return exits.for_ended(queue, stop_wanted=True) if wait else ExitCode.OK
 
 
@@ -218,12 +221,9 @@ async def _until_terminated(server: str | None, command: Command) -> ExitCode:
     """SIGTERM cancels the command, so that a live table gives the cursor back on its way out."""
     task = asyncio.current_task()
     assert task is not None
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        return await execute(server, command)
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+    with suppress(NotImplementedError):  # Windows has no SIGTERM to handle
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await execute(server, command)
 
 
 def _say_started(response: StartQueueResponse) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from queue_manager.client import DeadlineExceeded, InternalError, InvalidRequest, QueueManagerError, Unavailable
 from queue_manager.client.channel import is_loopback
 from queue_manager.client.cli.formats import one_line
 from queue_manager.client.errors import REASON_UNREACHABLE
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 START_HINT: Final = "start one with: queue-manager serve"
 

@@ -9,6 +9,7 @@ from typing import Final
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from queue_manager.v1.queue_pb2 import Job, JobState, Queue, QueueState, Reason
 
 ENDED_JOBS: Final = frozenset(

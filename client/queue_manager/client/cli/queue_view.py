@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from queue_manager.client.cli import formats
-from queue_manager.client.cli.terminal import plain_ascii, spell
-from queue_manager.v1.queue_pb2 import Job, JobState, Queue, QueueState
 from rich.console import Console, ConsoleOptions, Group, OverflowMethod, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from queue_manager.client.cli import formats
+from queue_manager.client.cli.terminal import plain_ascii, spell
+from queue_manager.v1.queue_pb2 import Job, JobState, Queue, QueueState
 
 WIDE: Final = 116
 """Columns from which on there is room for percentages and whole numbers."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
 from queue_manager.client.cli import formats
 from queue_manager.client.cli.queue_view import WIDE, state_text
 from queue_manager.v1.queue_pb2 import Lifetime, Queue
 from queue_manager.v1.service_pb2 import StartQueueResponse
 from queue_manager.v1.target_pb2 import Parameter, ParameterType, Target, TargetType
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
 _LIFETIMES: Final = {
     Lifetime.LIFETIME_FINITE: "ends by itself",
@@ -107,11 +108,11 @@ def _type(kind: TargetType) -> RenderableType:
         facts.append(f"needs {', '.join(kind.required_fields)}")
     if kind.optional_fields:
         facts.append(f"takes {', '.join(kind.optional_fields)}")
-    lines = [Text.assemble((kind.name, "cyan"), f"  {'; '.join(fact for fact in facts if fact)}")]
+    lines: list[RenderableType] = [Text.assemble((kind.name, "cyan"), f"  {'; '.join(fact for fact in facts if fact)}")]
     if kind.description:
-        lines.append(Text(f"  {formats.one_line(kind.description)}"))
+        lines.append(_indented(Text(formats.one_line(kind.description))))
     if kind.default_image:
-        lines.append(Text(f"  image {kind.default_image}", style="dim"))
+        lines.append(_indented(Text(f"image {kind.default_image}", style="dim")))
     return Group(*lines)
 
 
@@ -129,9 +130,11 @@ def _parameter(parameter: Parameter) -> RenderableType:
         facts.append(f"matches {parameter.pattern}")
     if parameter.allowed_values:
         facts.append(f"one of {', '.join(parameter.allowed_values)}")
-    lines = [Text.assemble((parameter.name, "cyan"), f"  {', '.join(facts)}; {parameter.environment_variable}")]
+    lines: list[RenderableType] = [
+        Text.assemble((parameter.name, "cyan"), f"  {', '.join(facts)}; {parameter.environment_variable}")
+    ]
     if parameter.description:
-        lines.append(Text(f"  {formats.one_line(parameter.description)}"))
+        lines.append(_indented(Text(formats.one_line(parameter.description))))
     return Group(*lines)
 
 

@@ -10,10 +10,8 @@ from typing import TextIO
 
 from rich.console import Console
 
-try:
+if sys.platform != "win32":
     import termios
-except ImportError:  # Windows
-    termios = None  # type: ignore[assignment]
 
 PIPE_WIDTH = 10_000
 """Columns of a pipe: whoever reads it wants whole values."""
@@ -55,7 +53,7 @@ def silent_keyboard() -> Iterator[None]:
     Ctrl-C and Ctrl-Z work as ever. Nothing happens where standard input is no terminal, or is somebody else's now (a
     background job that touches it is stopped by the kernel).
     """
-    if termios is None or not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
+    if sys.platform == "win32" or not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
         yield
         return
     keyboard = sys.stdin.fileno()

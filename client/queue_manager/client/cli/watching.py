@@ -12,13 +12,14 @@ import time
 from contextlib import aclosing, suppress
 from typing import Final
 
+from rich.console import Console
+from rich.live import Live
+
 from queue_manager.client import AsyncClient, QueueManagerError
 from queue_manager.client.cli import formats, terminal
 from queue_manager.client.cli.event_lines import EventLines
 from queue_manager.client.cli.queue_view import QueueView, verdict
 from queue_manager.v1.queue_pb2 import Queue
-from rich.console import Console
-from rich.live import Live
 
 REDRAW_EVERY: Final = 0.125
 """Seconds between redraws at least: more often is only flicker."""

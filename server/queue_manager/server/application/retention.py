@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 from queue_manager.server.application.ports import Bus, Clock, Runner, StateStore
 from queue_manager.server.application.records import Records
 from queue_manager.server.domain.errors import Unavailable
-from queue_manager.server.domain.launch import worker_key
+from queue_manager.server.domain.launch import WorkerKey, worker_key
+from queue_manager.server.domain.model import Queue
 
 log = structlog.get_logger(__name__)
 
 LONGEST_PAUSE: Final = 3600.0
 PAGE: Final = 100
+
+
+def _workers(queue: Queue) -> Iterator[WorkerKey]:
+    """The workers that a queue ever had, of all attempts."""
+    for job in queue.jobs:
+        for attempt in range(1, job.status.attempt + 1):
+            yield worker_key(queue, replace(job, status=replace(job.status, attempt=attempt)))
 
 
 class Retention:
@@ -47,7 +57,7 @@ class Retention:
                 if record is None:
                     continue
                 # What is outside goes first: a record that is still there is tried again, an orphan never would be.
-                await self._runner.forget([worker_key(record.queue, job) for job in record.queue.jobs])
+                await self._runner.forget(list(_workers(record.queue)))
                 await self._bus.forget(record.queue)
                 await self._records.delete(queue_id)
                 log.info("old queue removed", queue_id=queue_id)

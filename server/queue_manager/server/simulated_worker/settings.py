@@ -2,7 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
-| `SIMULATE_DURATION` | seconds that the work takes | by kind, 6 to 10 |
+| `SIMULATE_DURATION` | seconds that the work takes | by kind, 5 to 12 |
 | `SIMULATE_RECORDS` | records by its end (of an endless one: in each such span) | by kind |
 | `SIMULATE_EXIT_CODE` | fail with this exit code at the end; 0: don't | 0 |
 | `SIMULATE_OUTCOME` | see `OUTCOMES` | endless kinds never end, all others `finish` |
@@ -29,13 +29,13 @@ OUTCOMES = {
 KINDS = ("loader", "connector", "graph-builder", "trainer", "visualizer")
 
 DEFAULTS = {
-    "loader": (6.5, 9000),
-    "connector": (6.5, 0),
-    "graph-builder": (8.0, 2400),
-    "trainer": (10.0, 0),
+    "loader": (7.5, 9000),
+    "connector": (7.5, 0),
+    "graph-builder": (9.5, 2400),
+    "trainer": (12.0, 0),
     "visualizer": (5.0, 50),
 }
-"""By kind: duration in seconds, records. So the historical pipeline's whole run takes about 12 seconds."""
+"""By kind: duration in seconds, records. So the historical pipeline's whole run takes about 13 seconds."""
 
 
 class Settings:

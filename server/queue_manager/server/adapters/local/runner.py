@@ -235,7 +235,9 @@ class LocalRunner:
         shim, report = spawn(settings.python, directory.path, order, timeout=settings.launch_timeout)
         spawned(shim)
         if report not in {"started", "refused"}:
-            log.warning("a worker's supervisor gave no good report", worker=key.name, report=report)
+            log.warning(
+                "a worker's supervisor gave no good report", queue_id=key.queue_id, worker=key.name, report=report
+            )
         if report == "superseded":  # another server's launch, which is not to be undone before it comes to its result
             directory.wait_until_decided(LOCK_WAIT)
         return directory.inspect()

@@ -54,6 +54,11 @@ class Worker:
     identity: Identity | None = None
     orphaned: bool = False
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """What a log line says of it."""
+        return {"queue_id": self.key.queue_id, "worker": self.key.name}
+
 
 @dataclass(slots=True)
 class Pass:
@@ -140,7 +145,7 @@ class Watcher:
         name = worker.key.name
         worker.identity, worker.orphaned = seen.identity, seen.orphaned
         if seen.phase is Phase.ABSENT:
-            log.error("the directory of a running worker is gone", worker=name, queue_id=worker.key.queue_id)
+            log.error("the directory of a running worker is gone", **worker.labels)
             self._workers.pop(name, None)
             self._running.pop(name, None)
             return
@@ -160,7 +165,7 @@ class Watcher:
 
     def _hand_on(self, worker: Worker, chunk: Chunk) -> None:
         if chunk.lost:
-            log.warning("output was not read in time and is lost", worker=worker.key.name, bytes=chunk.lost)
+            log.warning("output was not read in time and is lost", **worker.labels, bytes=chunk.lost)
         time = min(self._clock.now(), chunk.time)
         source = f"local/{worker.key.name}"
         messages = [Message(line, time, source, offset) for offset, line in chunk.lines if line.startswith(b"{")]
@@ -194,12 +199,12 @@ class Watcher:
             try:
                 self._hand_on(worker, chunk)
             except Unavailable as error:
-                log.warning("telemetry will be handed on again", worker=worker.key.name, error=error.message)
+                log.warning("telemetry will be handed on again", **worker.labels, error=error.message)
         for worker, seen in found.changed:
             try:
                 await self._update(worker, seen)
             except Unavailable as error:
-                log.warning("a worker's end will be told later", worker=worker.key.name, error=error.message)
+                log.warning("a worker's end will be told later", **worker.labels, error=error.message)
             else:
                 self.wake(worker.key.queue_id)
         return found.more
@@ -221,7 +226,7 @@ class Watcher:
                     found.more |= size > READ_SIZE // 2
                     found.output.append((worker, chunk))
             except (OSError, Unavailable) as error:
-                log.warning("a worker cannot be looked at", worker=worker.key.name, error=str(error))
+                log.warning("a worker cannot be looked at", **worker.labels, error=str(error))
         return found
 
     def _probe(self, worker: Worker) -> Seen | None:

@@ -1,0 +1,100 @@
+"""Old queues go, with what is kept of them elsewhere; young and unfinished ones stay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from msgspec.structs import replace
+
+from queue_manager.server.application.retention import PAGE, Retention
+from queue_manager.server.domain.model import JobState, QueueState
+from tests.unit.application import EPOCH, Bus, Parts, Q, Runner, Wall
+
+pytestmark = pytest.mark.virtual_time
+
+KEEP = 1000.0
+
+
+class Keeping(Parts):
+    """Retention over records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bus, self.runner = Bus(), Runner()
+        self.retention = Retention(self.records, self.store, self.runner, self.bus, clock=Wall(), keep=KEEP)
+
+    async def ended(self, queue_id: str = Q, *, at: float = 0.0, settled: bool = True) -> None:
+        """A queue that has ended, at a time of the loop."""
+        await self.begin(queue_id)
+        await self.alter(queue_id, state=QueueState.FINISHED, job=JobState.FINISHED)
+        await self.records.change(
+            queue_id,
+            lambda queue: replace(queue, settled=settled, status=replace(queue.status, end_time=EPOCH + at)),
+        )
+
+
+@asynccontextmanager
+async def running(parts: Keeping) -> AsyncIterator[None]:
+    """While inside, old queues are removed."""
+    task = asyncio.create_task(parts.retention.run())
+    try:
+        yield
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_queue_is_removed_once_it_has_ended_longer_ago_than_it_is_kept() -> None:
+    """Not before, and within a tenth of that after it; with what the runner and the bus keep of it."""
+    parts = Keeping()
+    await parts.ended(at=0.0)
+    async with running(parts):
+        await asyncio.sleep(KEEP - 1)
+        assert await parts.store.get(Q) is not None
+        await asyncio.sleep(KEEP / 10 + 2)
+    assert await parts.store.get(Q) is None
+    assert await parts.records.find(Q) is None
+    assert parts.bus.forgotten == [Q]
+    assert len(parts.runner.forgotten) == 1
+
+
+async def test_what_is_not_over_and_done_stays() -> None:
+    """One that runs, and one that has ended but is not settled yet."""
+    parts = Keeping()
+    await parts.begin()
+    other = "wf-btcusdt-api-trades-20240601-zzzzzz"
+    await parts.ended(other, settled=False)
+    async with running(parts):
+        await asyncio.sleep(KEEP * 10)
+    assert set(parts.store._records) == {Q, other}
+    assert parts.bus.forgotten == []
+
+
+@pytest.mark.parametrize("part", ["runner", "bus"])
+async def test_a_record_stays_until_what_is_outside_has_gone(part: str) -> None:
+    """An orphan would never be looked for again; the record is."""
+    parts = Keeping()
+    await parts.ended()
+    down = parts.runner if part == "runner" else parts.bus
+    down.down = True
+    async with running(parts):
+        await asyncio.sleep(KEEP * 3)
+        assert await parts.store.get(Q) is not None
+        down.down = False
+        await asyncio.sleep(KEEP)
+    assert await parts.store.get(Q) is None
+
+
+async def test_more_than_a_page_of_old_queues_is_removed_in_one_go() -> None:
+    """The next look is an hour away."""
+    parts = Keeping()
+    for number in range(PAGE + 5):
+        await parts.ended(f"wf-btcusdt-api-trades-20240601-{number:06d}")
+    await asyncio.sleep(KEEP + 1)
+    async with running(parts):
+        await asyncio.sleep(1)
+    assert parts.store._records == {}

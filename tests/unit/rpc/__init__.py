@@ -1,0 +1,1 @@
+"""The gRPC face: what messages become, and what they are made from."""
