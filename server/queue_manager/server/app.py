@@ -16,6 +16,7 @@ from random import Random
 from time import time
 
 import structlog
+
 from queue_manager.server.adapters.inprocess.bus import InProcessBus
 from queue_manager.server.adapters.local.runner import LocalRunner
 from queue_manager.server.adapters.sqlite.store import SqliteStore

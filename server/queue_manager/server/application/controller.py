@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import structlog
 from msgspec.structs import replace
+
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.intake import Batch, Intake
 from queue_manager.server.application.outbox import Outbox
@@ -72,7 +73,7 @@ class Controller:
         """Give it its neighbours, which need it in turn."""
         self._intake, self._outbox = intake, outbox
 
-    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:  # noqa: ARG002 - see Listener
+    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:
         """A change that this process made: nothing to learn from it."""
 
     def reloaded(self, queue: Queue) -> None:
@@ -86,11 +87,11 @@ class Controller:
         return lambda queue, job: self._launch_spec(queue, job).spec_hash
 
     async def sweep(self) -> None:
-        """Have every live queue looked at now and then for ever: the net under every hint that was lost."""
+        """Have every live queue looked at now and then, for ever: the net under every hint that was lost."""
         while True:
-            for queue_id in tuple(self._records.live):
-                self.work.add(queue_id)
             await asyncio.sleep(self._sweep)
+            for queue_id in self._records.to_sweep:
+                self.work.add(queue_id)
 
     async def _timed_step(self, queue_id: str) -> float | None:
         loop = asyncio.get_running_loop()

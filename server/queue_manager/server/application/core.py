@@ -14,6 +14,7 @@ from string import ascii_lowercase, digits
 from typing import Final
 
 import structlog
+
 from queue_manager.server.application.controller import Controller
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.intake import Intake

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
+
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.ports import Message
 from queue_manager.server.application.records import Records

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from msgspec.structs import replace
+
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.ports import Clock, Record, StateStore
 from queue_manager.server.domain.errors import Conflict, NotFound
@@ -57,6 +58,7 @@ class Records:
         self._live: dict[str, Record] = {}
         self._settled: OrderedDict[str, Record] = OrderedDict()
         self._stale: set[str] = set()
+        self._uncertain: set[str] = set()
         self._encoded: dict[str, tuple[int, bytes]] = {}
         self._by_suffix: dict[str, str] = {}
         self._locks: dict[str, _Lock] = {}
@@ -71,6 +73,11 @@ class Records:
         """The records that are not settled, by queue id. Do not change it."""
         return self._live
 
+    @property
+    def to_sweep(self) -> list[str]:
+        """The queues that a sweep looks at: those that are live, and those whose creation had no answer."""
+        return [*self._live, *self._uncertain]
+
     def live_queue_of(self, suffix: str) -> str | None:
         """The id of the live queue whose id ends in this suffix, to resolve what names only a worker."""
         return self._by_suffix.get(suffix)
@@ -82,6 +89,7 @@ class Records:
                 self._settled.move_to_end(queue_id)
             return known
         record = await self._store.get(queue_id)
+        self._uncertain.discard(queue_id)
         newest = self._known(queue_id)  # it may have changed while the store was read
         if newest is not None and record is not None and newest.queue.revision >= record.queue.revision:
             return newest
@@ -113,8 +121,16 @@ class Records:
         """Store a new queue; answers its record, or with False the one that has its request_id. May raise `Conflict`."""
         queue, event, entry = record_change(None, queue, now=self._clock.now(), actor=actor)
         assert entry is not None
-        record = await self._store.create(queue, entry)
-        if record.queue.queue_id != queue.queue_id or record.queue.spec.fingerprint != queue.spec.fingerprint:
+        try:
+            record = await self._store.create(queue, entry)
+        except Conflict:
+            raise
+        except BaseException:
+            self._uncertain.add(queue.queue_id)  # it may have been stored: the sweep looks
+            raise
+        if record.queue.queue_id != queue.queue_id:
+            if record.queue.queue_id not in self._live and not record.queue.settled:
+                self._loaded(record)  # its creation had no answer, so nobody here knows of it yet
             return record, False
         self._remember(record)
         self._tell(None, record.queue, event, entry)

@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 from msgspec.structs import replace
+
 from queue_manager.server.application.ports import Bus, Clock, Runner, StateStore
 from queue_manager.server.application.records import Records
 from queue_manager.server.domain.errors import Unavailable

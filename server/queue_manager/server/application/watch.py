@@ -65,7 +65,7 @@ class _Topic:
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        self.event = b""
+        self.event = b""  # of the newest revision; empty where nobody has needed it yet
         self.ended = queue.ended
         self.ring: deque[_Update] = deque(maxlen=RING)
         self.waiting: dict[asyncio.Future[None], None] = {}  # ordered, so that simulated runs replay
@@ -90,6 +90,18 @@ class _Topic:
         finally:
             timer.cancel()
             self.waiting.pop(future, None)
+
+
+def _frame_of(update: _Update) -> Frame:
+    return Frame(FrameKind.UPDATE, update.revision, 1, update.queue, update.event)
+
+
+def _quiet_event(queue: Queue) -> Event:
+    """The event of a queue's newest revision, where it is not known and need not be: it is no change that is kept."""
+    state = queue.status.state
+    return Event(
+        revision=queue.revision, time=queue.status.update_time, type=EventType.PROGRESS, before=state, after=state
+    )
 
 
 def _expire(future: asyncio.Future[None]) -> None:
@@ -144,15 +156,8 @@ class WatchHub:
         topic = self._topics.get(queue.queue_id)
         if topic is None or topic.queue.revision >= queue.revision:
             return
-        event = Event(
-            revision=queue.revision,
-            time=queue.status.update_time,
-            type=EventType.PROGRESS,
-            before=topic.queue.status.state,
-            after=queue.status.state,
-        )
         topic.ring.clear()
-        topic.queue, topic.event, topic.ended = queue, self._encode_event(event), queue.ended
+        topic.queue, topic.event, topic.ended = queue, b"", queue.ended
         topic.wake()
 
     def close(self) -> None:
@@ -172,23 +177,29 @@ class WatchHub:
             raise ShuttingDown("this server is shutting down; watch again from the last revision")
         if self._watchers >= self._max_watchers:
             raise LimitExceeded(f"this server already has {self._max_watchers} watchers; try again later or elsewhere")
-        record = await self._records.get(queue_id)
-        topic = self._topics.get(queue_id)
-        if topic is None:
-            topic = self._topics[queue_id] = _Topic(record.queue)
-        topic.watchers += 1
         self._watchers += 1
         self._instruments.watchers(+1)
+        topic = None
         try:
+            topic = await self._join(queue_id)
             async for frame in self._frames(queue_id, topic, after_revision, heartbeat or self._heartbeat):
                 self._instruments.frame(frame.kind, frame.merged)
                 yield frame
         finally:
-            topic.watchers -= 1
             self._watchers -= 1
             self._instruments.watchers(-1)
-            if not topic.watchers:
-                self._topics.pop(queue_id, None)
+            if topic is not None:
+                topic.watchers -= 1
+                if not topic.watchers:
+                    self._topics.pop(queue_id, None)
+
+    async def _join(self, queue_id: str) -> _Topic:
+        queue = (await self._records.get(queue_id)).queue
+        topic = self._topics.get(queue_id)
+        if topic is None:
+            topic = self._topics[queue_id] = _Topic(queue)
+        topic.watchers += 1
+        return topic
 
     async def _frames(
         self, queue_id: str, topic: _Topic, after: int | None, heartbeat: float
@@ -201,10 +212,15 @@ class WatchHub:
             if after > topic.queue.revision:
                 raise RevisionInFuture(after, topic.queue.revision)
             seen = after
-            if seen < topic.queue.revision and not self._in_ring(topic, seen + 1):
-                async for frame in self._missed(queue_id, topic, seen):
-                    seen = frame.revision
-                    yield frame
+            if self._in_ring(topic, seen + 1):
+                missed = [_frame_of(update) for update in topic.ring if update.revision > seen]
+            elif seen < topic.queue.revision:
+                missed = [frame async for frame in self._missed(queue_id, topic, seen)]
+            else:
+                missed = []
+            for frame in missed:
+                seen = frame.revision
+                yield frame
         while True:
             if seen < topic.queue.revision:
                 frame = self._next(topic, seen)
@@ -243,6 +259,8 @@ class WatchHub:
             update = topic.ring[seen + 1 - topic.ring[0].revision]
             fresh = asyncio.get_running_loop().time() - update.time <= FRESH
             if fresh or update.revision == newest.revision:
-                return Frame(FrameKind.UPDATE, update.revision, 1, update.queue, update.event)
+                return _frame_of(update)
+        if not topic.event:
+            topic.event = self._encode_event(_quiet_event(newest))
         merged = newest.revision - seen
         return Frame(FrameKind.UPDATE, newest.revision, merged, self._records.encoded(newest), topic.event)

@@ -13,6 +13,7 @@ from random import Random
 from typing import Final
 
 import structlog
+
 from queue_manager.server.domain.errors import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -137,6 +138,7 @@ class WorkQueue:
             task.add_done_callback(self._tasks.discard)
 
     async def _handle(self, key: str) -> None:
+        self._active[key] = False  # what was added before it began is covered by it
         again: float | None = None
         failed = False
         try:

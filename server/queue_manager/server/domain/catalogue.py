@@ -16,8 +16,9 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final
 
-from queue_manager.server.domain.model import Lifetime, Reads
 from rapidfuzz import fuzz, process
+
+from queue_manager.server.domain.model import Lifetime, Reads
 
 INTERVALS: Final = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
 """Binance's candle intervals; case matters: `1m` is a minute, `1M` a month."""

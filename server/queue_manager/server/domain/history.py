@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 
 from msgspec.structs import replace
+
 from queue_manager.server.domain.model import (
     Job,
     JobName,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec.structs import replace
+
 from queue_manager.server.domain.model import (
     Ending,
     EndIntent,
@@ -110,7 +111,8 @@ def _seen(job: Job, seen: WorkerStatus, now: float, timings: Timings) -> JobStat
             return replace(status, state=JobState.FAILED, reason=reason, end_time=now)
         status = replace(status, state=JobState.STARTING, reason=None, runner=seen.ref, accept_time=now)
     if seen.phase is Phase.WAITING:
-        return status if status.reason == seen.reason else replace(status, reason=seen.reason)
+        news = status.state is JobState.STARTING and status.reason != seen.reason
+        return replace(status, reason=seen.reason) if news else status
     if status.state is JobState.STARTING:
         start = seen.start_time if seen.start_time is not None else now
         runner = seen.ref or status.runner
@@ -233,7 +235,7 @@ def _stop_requested(queue: Queue, wish: StopRequested, now: float, timings: Timi
     text = f"stopped by {stop.by}" + (f": {stop.reason}" if stop.reason else "")
 
     def intend(job: Job) -> Job:
-        if job.ended:
+        if job.ended or job.status.worker_end_time is not None:  # that ended by itself; only its last word is awaited
             return job
         status = job.status
         ending = status.ending or EndIntent(

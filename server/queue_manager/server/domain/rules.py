@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec.structs import replace
+
 from queue_manager.server.domain.model import (
     Dependency,
     DependencyCondition,
@@ -86,7 +87,7 @@ def apply_policy(queue: Queue, *, now: float, timings: Timings) -> Queue:
     def stop(job: Job) -> Job:
         status = job.status
         draining = job.spec.lifetime is Lifetime.DRAINS and status.state in LIVE
-        if job.ended or status.ending is not None or draining:
+        if job.ended or status.worker_end_time is not None or status.ending is not None or draining:
             return job
         status = replace(status, ending=ending)
         if status.state is JobState.PENDING:

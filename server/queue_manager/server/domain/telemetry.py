@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+
 from queue_manager.server.domain.model import JobName, Queue, cut
 
 SIZE_LIMIT: Final = 1024 * 1024

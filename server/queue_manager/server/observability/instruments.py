@@ -24,7 +24,7 @@ class MeteredInstruments(Instruments):
         for job_state in JobState:
             metrics.jobs.labels(job_state.value).set(0)
 
-    def changed(self, before: Queue | None, after: Queue, event: Event | None) -> None:  # noqa: ARG002  # see `_counted`
+    def changed(self, before: Queue | None, after: Queue, event: Event | None) -> None:  # see `_counted`
         """Count the event; move the queue and its jobs from one state to another."""
         if event is not None:
             self._metrics.events_total.labels(event.type.value).inc()

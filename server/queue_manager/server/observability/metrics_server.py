@@ -16,6 +16,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
+
 from queue_manager.server.domain.errors import ListenError
 from queue_manager.server.observability.metrics import Metrics
 

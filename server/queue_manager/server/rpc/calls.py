@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
+
 from queue_manager.server.domain.errors import InvalidRequest, QueueManagerError, Violation
 from queue_manager.server.rpc.status import code_of, internal, status_of, trailers
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from queue_manager.server.domain.catalogue import Catalogue, Parameter, Target, TargetType
 from queue_manager.server.domain.history import Event, EventType
 from queue_manager.server.domain.launch import LaunchSpec
@@ -29,6 +30,9 @@ POLICIES: Final = {p: queue_pb2.FailurePolicy.Value(f"FAILURE_POLICY_{p}") for p
 LIFETIMES: Final = {x: queue_pb2.Lifetime.Value(f"LIFETIME_{x}") for x in Lifetime}
 CONDITIONS: Final = {c: queue_pb2.DependencyCondition.Value(f"DEPENDENCY_CONDITION_{c}") for c in DependencyCondition}
 EVENT_TYPES: Final = {e: queue_pb2.EventType.Value(f"EVENT_TYPE_{e}") for e in EventType}
+
+
+LARGEST_INT64: Final = 2**63 - 1
 
 
 def timestamp(seconds: float | None) -> Timestamp | None:
@@ -62,7 +66,7 @@ def queue_message(queue: Queue) -> queue_pb2.Queue:
         revision=queue.revision,
         request_id=spec.request_id,
         failure_policy=POLICIES[spec.failure_policy],
-        records_written=sum(job.status.records_written for job in queue.jobs),
+        records_written=min(sum(job.status.records_written for job in queue.jobs), LARGEST_INT64),
         progress=queue_progress(queue),
         create_time=timestamp(spec.create_time),
         start_time=timestamp(status.start_time),

@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 from grpc_health.v1 import health, health_pb2
+
 from queue_manager.server.rpc.calls import Context
 from queue_manager.v1 import service_pb2
 
@@ -35,6 +36,7 @@ class Health(health.aio.HealthServicer):
         self._interval = interval
         self._known: dict[str, str] = {"server": "starting"}
         self._has_been_ready = False
+        self._closed = False
         self._refreshing = asyncio.Lock()
 
     @property
@@ -57,6 +59,8 @@ class Health(health.aio.HealthServicer):
             await self._refresh()
 
     async def _refresh(self) -> None:
+        if self._closed:
+            return
         known = await self._problems()
         if known != self._known:
             log.info("ready" if not known else "not ready", **known)
@@ -75,6 +79,7 @@ class Health(health.aio.HealthServicer):
 
     async def close(self) -> None:
         """From now on NOT_SERVING, for good."""
+        self._closed = True
         self._known = {"server": "shutting down"}
         await self.enter_graceful_shutdown()
 

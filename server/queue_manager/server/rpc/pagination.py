@@ -12,6 +12,7 @@ import hashlib
 from typing import Final
 
 import msgspec
+
 from queue_manager.server.application.ports import Cursor, QueueFilter
 from queue_manager.server.domain.errors import PageTokenMismatch, Violation
 

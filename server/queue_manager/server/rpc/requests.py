@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from queue_manager.server.application.ports import QueueFilter
 from queue_manager.server.domain.errors import InvalidRequest, Violation
 from queue_manager.server.domain.model import MESSAGE_LIMIT, StopMode

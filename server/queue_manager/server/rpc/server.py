@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
 from queue_manager.server.domain.errors import ListenError
 from queue_manager.server.rpc.calls import CallObserver, streaming, unary
 from queue_manager.server.rpc.health import SERVICE, Health

@@ -13,6 +13,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+
 from queue_manager.server.domain.errors import (
     Conflict,
     InvalidRequest,
@@ -23,6 +24,7 @@ from queue_manager.server.domain.errors import (
     RevisionInFuture,
     Unavailable,
 )
+from queue_manager.server.domain.model import cut
 
 DOMAIN: Final = "queue-manager.streamforge"
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -41,10 +43,15 @@ CODES: Final[dict[type[QueueManagerError], grpc.StatusCode]] = {
 }
 """An error has the code of the nearest of its classes that stands here."""
 
-MESSAGE_LIMIT: Final = 2048
-"""gRPC sends the message in a header, and headers are limited to 8 KiB; the details have all of it."""
-DETAILS_LIMIT: Final = 4096
-"""The same for the details, in bytes: violations beyond that are counted instead of listed."""
+# gRPC sends all of this in headers, which are limited to 8 KiB: the message percent-encoded, the details in base64.
+MESSAGE_LIMIT: Final = 1024
+"""Of the message, percent-encoded, in bytes."""
+VIOLATIONS_LIMIT: Final = 2400
+"""Of all violations together, in bytes; those beyond are counted instead of listed."""
+VIOLATION_LIMIT: Final = 1000
+"""Of one description, in bytes."""
+VALUE_LIMIT: Final = 200
+"""Of a field's path, a resource's name or a value of the metadata, in bytes."""
 
 
 def code_of(error: QueueManagerError) -> grpc.StatusCode:
@@ -63,8 +70,7 @@ def status_of(error: QueueManagerError) -> status_pb2.Status:
         details.append(
             error_details_pb2.ResourceInfo(
                 resource_type=error.metadata.get("resource_type", ""),
-                resource_name=error.metadata["resource"][:256],
-                description=error.message[:MESSAGE_LIMIT],
+                resource_name=cut(error.metadata["resource"], VALUE_LIMIT),
             )
         )
     if error.retryable:
@@ -87,7 +93,7 @@ def trailers(status: status_pb2.Status) -> tuple[tuple[str, bytes], ...]:
 
 
 def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
-    status = status_pb2.Status(code=code.value[0], message=_one_line(message)[:MESSAGE_LIMIT])
+    status = status_pb2.Status(code=code.value[0], message=_message(message))
     for detail in details:
         packed = Any()
         packed.Pack(detail)
@@ -99,19 +105,26 @@ def _bad_request(error: InvalidRequest) -> error_details_pb2.BadRequest:
     details = error_details_pb2.BadRequest()
     size = 0
     for number, violation in enumerate(error.violations):
-        size += len(violation.field.encode()) + len(violation.description.encode()) + 8
-        if size > DETAILS_LIMIT:
-            details.field_violations.add(
-                field="", description=f"and {len(error.violations) - number} more violations, not listed here"
-            )
+        field, description = cut(violation.field, VALUE_LIMIT), cut(violation.description, VIOLATION_LIMIT)
+        size += len(field.encode()) + len(description.encode()) + 8
+        if size > VIOLATIONS_LIMIT:
+            rest = f"and {len(error.violations) - number} more violations, not listed here"
+            details.field_violations.add(field="", description=rest)
             break
-        details.field_violations.add(field=violation.field, description=violation.description)
+        details.field_violations.add(field=field, description=description)
     return details
 
 
 def _short(metadata: dict[str, str]) -> dict[str, str]:
-    return {key: value[:256] for key, value in metadata.items()}
+    return {key: cut(value, VALUE_LIMIT) for key, value in metadata.items()}
 
 
-def _one_line(text: str) -> str:
-    return text.replace("\r", " ").replace("\n", " ")
+def _message(text: str) -> str:
+    """One line, as long as its percent-encoded form may be."""
+    line = text.replace("\r", " ").replace("\n", " ")
+    room = MESSAGE_LIMIT
+    for index, character in enumerate(line):
+        room -= 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode(errors="replace"))
+        if room < 0:
+            return line[: max(0, index - 9)] + "…"
+    return line

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
+
 from queue_manager.server.domain.launch import ARANGO_PASSWORD, KAFKA_PASSWORD
 from queue_manager.server.domain.timings import Timings
 from queue_manager.server.settings.checks import Problem, SettingsError, check, read_environment, unread

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from dotenv import dotenv_values
 from pydantic_core import ErrorDetails
+
 from queue_manager.server.domain.errors import QueueManagerError
 
 ELSEWHERE: Final = {

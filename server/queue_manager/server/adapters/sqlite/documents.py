@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+
 from queue_manager.server.application.ports import Record
 from queue_manager.server.domain.history import Entry
 from queue_manager.server.domain.model import Queue

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+
 from queue_manager.server.adapters.sqlite.files import RESTORE, StateFileError
 from queue_manager.server.domain.errors import QueueManagerError, Unavailable
 

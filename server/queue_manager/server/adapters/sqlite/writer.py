@@ -23,6 +23,7 @@ from time import perf_counter
 from typing import Final, TypeVar
 
 import structlog
+
 from queue_manager.server.adapters.sqlite.faults import RETRY_AFTER, concerns_all, translate
 from queue_manager.server.adapters.sqlite.writes import Probe, Write
 from queue_manager.server.domain.errors import Conflict, Unavailable
