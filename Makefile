@@ -26,7 +26,7 @@ demo: $(STAMP) ## Start a server, run the historical pipeline live until it is F
 	@$(BIN)/python scripts/demo.py
 
 test: $(STAMP) ## Run all tests that need only Python
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 simulate: $(STAMP) ## Play simulated histories: make simulate SEEDS=10000 FIRST=0
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),500) --first $(or $(FIRST),0)

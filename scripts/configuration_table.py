@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
+
 from queue_manager.server.settings.checks import ELSEWHERE
 from queue_manager.server.settings.groups import GROUPS
 from queue_manager.server.settings.kinds import format_duration, format_size, parse_size

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from queue_manager.server.adapters.sqlite import SqliteStore
 from queue_manager.server.application.ports import Cursor, QueueFilter, Record, StateStore
 from queue_manager.server.domain.errors import Conflict
 from queue_manager.server.domain.history import replay
 from queue_manager.server.domain.model import JobState, Queue, QueueState
-
 from tests.support.memory_store import MemoryStore, matches
 from tests.support.stored_queues import change, changed, create, new_queue
 

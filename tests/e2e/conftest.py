@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from queue_manager.client import AsyncClient
 
+from queue_manager.client import AsyncClient
 from tests.e2e.server_process import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]

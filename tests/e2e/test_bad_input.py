@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 from queue_manager.client import (
     AlreadyExists,
     AsyncClient,
@@ -15,7 +16,6 @@ from queue_manager.client import (
     OutOfRange,
     ResourceExhausted,
 )
-
 from tests.e2e.server_process import ServerProcess
 
 LOADER = {"target": "loader-producer", "type": "api_trades"}

@@ -7,7 +7,6 @@ from typing import Any
 
 from queue_manager.client import AsyncClient
 from queue_manager.v1 import queue_pb2, service_pb2
-
 from tests.e2e.server_process import ServerProcess
 
 SHORT = {"simulate_duration": "0.5", "telemetry_interval": "0.1"}

@@ -9,9 +9,9 @@ import sys
 import grpc
 import pytest
 from google.protobuf import json_format
+
 from queue_manager.client import AsyncClient
 from queue_manager.v1 import queue_pb2, service_pb2, service_pb2_grpc
-
 from tests.e2e.conftest import grpcurl, payload
 from tests.e2e.server_process import ServerProcess
 

@@ -15,9 +15,9 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
+
 from queue_manager.client import AsyncClient
 from queue_manager.v1 import queue_pb2, service_pb2, service_pb2_grpc
-
 from tests.e2e.conftest import payload
 from tests.e2e.server_process import ServerProcess
 

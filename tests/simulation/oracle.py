@@ -9,7 +9,6 @@ from queue_manager.server.application.watch import Frame, FrameKind
 from queue_manager.server.domain.model import Job, JobState, Lifetime, Queue, QueueState, Reason
 from queue_manager.server.domain.naming import worker_name
 from queue_manager.server.domain.observation import Phase
-
 from tests.simulation.world import Worker, World
 
 TERMINAL_JOB = {JobState.FINISHED, JobState.FAILED, JobState.STOPPED, JobState.LOST, JobState.SKIPPED}

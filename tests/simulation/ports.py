@@ -27,7 +27,6 @@ from queue_manager.server.domain.history import Entry, compact
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Job, Queue, Reason, StateReason
 from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
-
 from tests.simulation.world import Stored, World, describe
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, TypeVar
 
 import structlog
+
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.watch import Frame
@@ -22,7 +23,6 @@ from queue_manager.server.domain.model import DependencyCondition, FailurePolicy
 from queue_manager.server.domain.request import DependencyRequest, JobRequest, StartRequest
 from queue_manager.server.domain.timings import Timings
 from queue_manager.server.rpc.convert import encode_event, encode_queue
-
 from tests.simulation.oracle import Ledger, Oracle, Violated
 from tests.simulation.ports import SETTLE, Process, SimulatedBus, SimulatedRunner, SimulatedStore, Trouble
 from tests.simulation.virtual import VirtualLoop

@@ -10,7 +10,6 @@ from queue_manager.server.application.ports import Publication
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Queue
 from queue_manager.server.domain.observation import Phase, WorkerStatus
-
 from tests.simulation.ports import SimulatedRunner
 from tests.simulation.run import Sabotage
 

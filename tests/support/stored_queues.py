@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
+
 from queue_manager.server.application.ports import Record, StateStore
 from queue_manager.server.domain.history import Entry, record
 from queue_manager.server.domain.model import (

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import unquote
 
 import grpc
 import pytest
 import typer
+
 from queue_manager.client.cli.app import app
 from queue_manager.server.adapters.local.command import TOPICS_VARIABLE
 from queue_manager.server.domain import errors
@@ -52,6 +54,11 @@ def files() -> tuple[str, ...]:
     """Every file of the project that is not made by a tool."""
     folders = ("protos", "gen", "server", "client", "tests", "scripts", "docs", "examples")
     return tuple(path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*"))
+
+
+def is_error(value: object) -> TypeGuard[type[errors.QueueManagerError]]:
+    """Whether this is one of the core's errors."""
+    return isinstance(value, type) and issubclass(value, errors.QueueManagerError)
 
 
 def by_page(pattern: str, *, prose: bool = False) -> Iterator[tuple[str, str]]:
@@ -122,7 +129,7 @@ def test_every_option_of_queuectl_that_is_named_exists() -> None:
 def test_every_state_and_reason_in_the_api_guide_exists() -> None:
     """What is in capitals in code font: a value of an enum, with or without its prefix, a gRPC code, an error's reason."""
     known = {code.name for code in grpc.StatusCode}
-    known |= {kind.reason for kind in vars(errors).values() if hasattr(kind, "reason") and isinstance(kind, type)}
+    known |= {error.reason for error in vars(errors).values() if is_error(error)}
     for file in (queue_pb2, service_pb2, target_pb2):
         for enum in file.DESCRIPTOR.enum_types_by_name.values():
             prefix = enum.values[0].name.removesuffix("UNSPECIFIED")

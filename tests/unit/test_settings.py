@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from queue_manager.server.settings import ListenAddress, Settings, SettingsError, load_settings
 from queue_manager.server.settings.checks import ELSEWHERE
 from queue_manager.server.settings.groups import GROUPS

@@ -24,6 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
+
 from queue_manager.server.adapters.sqlite import DataDirInUseError, SqliteStore, StateFileError, query
 from queue_manager.server.adapters.sqlite.documents import encode
 from queue_manager.server.adapters.sqlite.files import FILE_NAME, LOCK_NAME
@@ -32,7 +33,6 @@ from queue_manager.server.adapters.sqlite.writes import Create
 from queue_manager.server.application.ports import Cursor, QueueFilter
 from queue_manager.server.domain.errors import QueueManagerError, Unavailable
 from queue_manager.server.domain.model import QueueState
-
 from tests.support.stored_queues import change, create, new_queue
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from queue_manager.server.domain.builtin import SIMULATION, builtin_catalogue
 from queue_manager.server.domain.catalogue import Catalogue, Parameter, ParameterType, Target, TargetType
 from queue_manager.server.domain.model import Lifetime, Reads

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.catalogue import Catalogue, Parameter, Target, TargetType, TimeRangeEnd
 from queue_manager.server.domain.launch import LaunchSpec, Platform, launch_spec, worker_key
 from queue_manager.server.domain.model import Job, JobSpec, Lifetime, Queue
 from queue_manager.server.domain.request import JobRequest, StartRequest
-
 from tests.unit.domain.samples import CATALOGUE, accepted, job, payload, start
 
 PLATFORM = Platform(

@@ -8,8 +8,8 @@ from datetime import date, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from queue_manager.server.domain import naming
 
+from queue_manager.server.domain import naming
 from tests.unit.domain.samples import golden
 
 DAY = date(2024, 6, 1)

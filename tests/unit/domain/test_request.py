@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from queue_manager.server.domain.errors import InvalidRequest, Violation
 from queue_manager.server.domain.model import (
     Dependency,
@@ -23,7 +24,6 @@ from queue_manager.server.domain.model import (
     Reads,
 )
 from queue_manager.server.domain.request import DependencyRequest, JobRequest, StartRequest, accept, fingerprint
-
 from tests.unit.domain.samples import CATALOGUE, GOLDEN, NOW, accepted, from_json, job, payload, start, violations
 
 RANGE = "2024-06-01:2024-06-30"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.catalogue import Catalogue, Parameter, Target, TargetType
 from queue_manager.server.domain.errors import Violation
 from queue_manager.server.domain.model import Lifetime
 from queue_manager.server.domain.request import JobRequest, StartRequest
-
 from tests.unit.domain.samples import accepted, job, start, violations
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from queue_manager.server.domain.model import MESSAGE_LIMIT
 from queue_manager.server.domain.telemetry import SIZE_LIMIT, Telemetry, Unreadable, is_own, read, resolve
-
 from tests.unit.domain.samples import accepted, golden, job, start
 
 RECORD_TIME = 1722500125.576

@@ -63,6 +63,7 @@ def test_exit_code_0_with_an_error_flagged_as_the_last_message_is_failed_with_it
     """Today's workers exit with 0 on fatal errors; nothing that they say later takes it back."""
     play = running(spec("a"))
     play.says("a", "error", final=True, error="disk full")
+    play.says("a", "error", error="could not clean up")
     play.says("a", "loading")
     play.says("a", "finished", final=True)
     play.exits("a", 0)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
+
 from queue_manager.server.observability.logging import configure
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
+
 from queue_manager.server.adapters.sqlite import SqliteStore
 from queue_manager.server.application.ports import QueueFilter
 from queue_manager.server.domain.errors import ListenError
@@ -20,7 +21,6 @@ from queue_manager.server.domain.model import JobState, QueueState
 from queue_manager.server.observability.instruments import MeteredInstruments
 from queue_manager.server.observability.metrics import Metrics
 from queue_manager.server.observability.metrics_server import MetricsServer
-
 from tests.support.stored_queues import changed, create, new_queue
 
 ROOT = Path(__file__).resolve().parents[3]

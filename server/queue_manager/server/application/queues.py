@@ -15,7 +15,14 @@ from queue_manager.server.application.ports import Clock, Cursor, QueueFilter, R
 from queue_manager.server.application.records import Records
 from queue_manager.server.application.watch import Frame, WatchHub
 from queue_manager.server.domain.catalogue import Catalogue
-from queue_manager.server.domain.errors import Conflict, InvalidRequest, RequestIdReused, ShuttingDown, Unavailable
+from queue_manager.server.domain.errors import (
+    Conflict,
+    InvalidRequest,
+    LimitExceeded,
+    RequestIdReused,
+    ShuttingDown,
+    Unavailable,
+)
 from queue_manager.server.domain.launch import LaunchSpec
 from queue_manager.server.domain.lifecycle import SpecHash, advance, reduce
 from queue_manager.server.domain.model import Job, Queue, StopMode
@@ -168,7 +175,7 @@ class QueueService:
             async with asyncio.timeout(seconds):
                 async for _ in self._hub.watch(queue.queue_id, after_revision=queue.revision):
                     pass
-        except (TimeoutError, ShuttingDown):
+        except (TimeoutError, ShuttingDown, LimitExceeded):
             return  # the caller is told how far it is
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:

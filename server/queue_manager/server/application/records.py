@@ -26,6 +26,9 @@ from queue_manager.server.domain.naming import suffix_of
 KEPT_SETTLED: Final = 1000
 """How many settled queues are kept in memory, those that were used last."""
 
+UNCERTAIN: Final = 10_000
+"""Creations without an answer that are remembered; where there are more, a restart finds the rest."""
+
 Transition = Callable[[Queue], Queue]
 
 
@@ -126,7 +129,8 @@ class Records:
         except Conflict:
             raise
         except BaseException:
-            self._uncertain.add(queue.queue_id)  # it may have been stored: the sweep looks
+            if len(self._uncertain) < UNCERTAIN:
+                self._uncertain.add(queue.queue_id)  # it may have been stored: the sweep looks
             raise
         if record.queue.queue_id != queue.queue_id:
             if record.queue.queue_id not in self._live and not record.queue.settled:

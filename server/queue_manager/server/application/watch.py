@@ -20,7 +20,7 @@ from queue_manager.server.application.ports import StateStore
 from queue_manager.server.application.records import Records
 from queue_manager.server.domain.errors import LimitExceeded, RevisionInFuture, ShuttingDown
 from queue_manager.server.domain.history import Entry, Event, EventType, replay
-from queue_manager.server.domain.model import Queue
+from queue_manager.server.domain.model import Queue, QueueState
 
 RING: Final = 32
 """Updates kept for watchers that are a little behind."""
@@ -96,11 +96,14 @@ def _frame_of(update: _Update) -> Frame:
     return Frame(FrameKind.UPDATE, update.revision, 1, update.queue, update.event)
 
 
-def _quiet_event(queue: Queue) -> Event:
-    """The event of a queue's newest revision, where it is not known and need not be: it is no change that is kept."""
-    state = queue.status.state
+def _quiet_event(queue: Queue, *, before: QueueState | None = None) -> Event:
+    """The event of a queue's newest revision, where it is not known: made elsewhere, or no change that is kept."""
     return Event(
-        revision=queue.revision, time=queue.status.update_time, type=EventType.PROGRESS, before=state, after=state
+        revision=queue.revision,
+        time=queue.status.update_time,
+        type=EventType.PROGRESS,
+        before=before or queue.status.state,
+        after=queue.status.state,
     )
 
 
@@ -157,7 +160,8 @@ class WatchHub:
         if topic is None or topic.queue.revision >= queue.revision:
             return
         topic.ring.clear()
-        topic.queue, topic.event, topic.ended = queue, b"", queue.ended
+        event = _quiet_event(queue, before=topic.queue.status.state)
+        topic.queue, topic.event, topic.ended = queue, self._encode_event(event), queue.ended
         topic.wake()
 
     def close(self) -> None:
@@ -213,14 +217,13 @@ class WatchHub:
                 raise RevisionInFuture(after, topic.queue.revision)
             seen = after
             if self._in_ring(topic, seen + 1):
-                missed = [_frame_of(update) for update in topic.ring if update.revision > seen]
+                for frame in [_frame_of(update) for update in topic.ring if update.revision > seen]:
+                    seen = frame.revision
+                    yield frame
             elif seen < topic.queue.revision:
-                missed = [frame async for frame in self._missed(queue_id, topic, seen)]
-            else:
-                missed = []
-            for frame in missed:
-                seen = frame.revision
-                yield frame
+                async for frame in self._missed(queue_id, topic, seen):  # one at a time: a slow reader costs no memory
+                    seen = frame.revision
+                    yield frame
         while True:
             if seen < topic.queue.revision:
                 frame = self._next(topic, seen)
