@@ -32,7 +32,7 @@ simulate: $(STAMP) ## Play simulated histories: make simulate SEEDS=10000 FIRST=
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),500) --first $(or $(FIRST),0)
 
 integration: $(STAMP) ## Run the tests that need real servers; each says what it skips and why
-	$(BIN)/pytest -m integration -ra
+	@$(BIN)/pytest -m integration -ra || { code=$$?; [ $$code -eq 5 ] && echo "no integration tests yet" || exit $$code; }
 
 lint: $(STAMP) ## Style, import layers, the contract's style
 	$(BIN)/ruff check .

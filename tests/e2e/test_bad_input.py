@@ -113,7 +113,10 @@ async def test_calls_about_what_is_not_there_or_not_yet(client: AsyncClient) -> 
 async def test_a_message_over_the_limit(server: ServerProcess, client: AsyncClient) -> None:
     """RESOURCE_EXHAUSTED, and the server goes on."""
     with pytest.raises(ResourceExhausted):
+        await client.start_queue({**GOOD, "labels": {"k": "v" * 20_000_000}})
+    with pytest.raises(ResourceExhausted, match="QM_MAX_MESSAGE_BYTES") as caught_by_us:
         await client.start_queue({**GOOD, "labels": {"k": "v" * 2_000_000}})
+    assert caught_by_us.value.reason == "MESSAGE_TOO_LARGE"
     assert await client.list_targets()
     async with grpc.aio.insecure_channel(server.address) as channel:
         garbage: Any = channel.unary_unary("/queue_manager.v1.QueueManager/GetQueue")

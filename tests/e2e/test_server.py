@@ -21,7 +21,7 @@ from queue_manager.v1 import queue_pb2, service_pb2, service_pb2_grpc
 from tests.e2e.conftest import payload
 from tests.e2e.server_process import ServerProcess
 
-SIMPLE = {"symbol": "BTCUSDT", "requests": [{"target": "loader-producer", "type": "ws_trades"}]}
+SIMPLE: dict[str, Any] = {"symbol": "BTCUSDT", "requests": [{"target": "loader-producer", "type": "ws_trades"}]}
 
 
 async def refused(server: ServerProcess) -> str:
@@ -121,6 +121,36 @@ async def test_sigterm_ends_streams_then_calls_then_the_process(server: ServerPr
         assert answer.queue.state == queue_pb2.QUEUE_STATE_STOPPING
         assert await ended == 0
     assert server.log[-1]["event"] == "stopped"
+
+
+async def test_each_stop_has_its_own_event_with_caller_and_reason(server: ServerProcess) -> None:
+    """Also one that hastens a stop under way."""
+    alice, bob = (AsyncClient(server.address, requested_by=name) for name in ("alice", "bob"))
+    async with alice, bob:
+        ignoring = {**SIMPLE["requests"][0], "parameters": {"simulate_ignore_stop": "true"}}
+        queue_id = (await alice.start_queue({**SIMPLE, "requests": [ignoring]})).queue.queue_id
+        async for frame in alice.watch(queue_id):
+            if frame.queue.jobs[0].state == queue_pb2.JOB_STATE_RUNNING:
+                break
+        await alice.stop_queue(queue_id, reason="A")
+        await bob.stop_queue(queue_id, mode=service_pb2.STOP_MODE_FORCE, reason="B", wait=True, timeout=30)
+        events = [frame.event async for frame in alice.watch(queue_id, after_revision=0)]
+    stops = [(e.actor, e.message) for e in events if e.type == queue_pb2.EVENT_TYPE_STOP_REQUESTED]
+    assert stops == [
+        ("alice", "GRACEFUL stop requested by alice: A"),
+        ("bob", "FORCE stop requested by bob: B"),
+    ]
+
+
+async def test_a_waiting_stop_needs_no_watcher_slot(tmp_path: Path) -> None:
+    """It blocks until the stop is confirmed, also where no more watchers are let in."""
+    async with ServerProcess(tmp_path, QM_MAX_WATCHERS="1") as server, AsyncClient(server.address) as client:
+        queue_id = (await client.start_queue(SIMPLE)).queue.queue_id
+        frames = client.watch(queue_id)
+        await anext(frames)
+        queue = await client.stop_queue(queue_id, wait=True, timeout=30)
+        assert queue.state == queue_pb2.QUEUE_STATE_STOPPED
+        await frames.aclose()
 
 
 def details(error: grpc.aio.AioRpcError, kind: type[Any]) -> Any:

@@ -57,6 +57,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, target: str, timeout: float |
     raised = exception(message, reason=reason, code=code, retry_after=details.retry_after, metadata=details.metadata)
     if isinstance(raised, InvalidRequest):
         raised.violations = details.violations
+    if isinstance(raised, ResourceExhausted) and details.reason:
+        raised.retryable = details.retry_after is not None  # too many watchers passes, too large a request does not
     raised.from_server = bool(details.reason)
     return raised
 

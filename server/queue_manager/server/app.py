@@ -73,6 +73,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
     clock = SystemClock()
     metrics = Metrics(version=version)
     async with AsyncExitStack() as stack:
+        stack.enter_context(_signals(stop.set))
         store = await stack.enter_async_context(
             SqliteStore(settings.storage.data_dir, keep=settings.storage.history, observe=metrics.store_operation)
         )
@@ -122,9 +123,9 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
                 tasks.create_task(health.run(), name="health"),
             ]
             await server.start()  # before it is ready: probes and callers are told that it is not, and why
-            await core.ready.wait()
+            await _first_of(core.ready, stop)
             await health.refresh()
-            with _signals(stop.set):
+            if core.ready.is_set():
                 log.info(
                     "serving",
                     grpc=f"{settings.grpc.listen.host}:{port}",
@@ -132,15 +133,23 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
                     version=version,
                     **{part: choice for part, choice, _ in settings.parts()},
                 )
-                await stop.wait()
-                log.info("shutting down", grace=settings.grpc.shutdown_grace)
-                await health.close()
-                core.hub.close()
-                await server.stop(settings.grpc.shutdown_grace)
-                await core.service.drain()
+            await stop.wait()
+            log.info("shutting down", grace=settings.grpc.shutdown_grace)
+            await health.close()
+            core.hub.close()
+            await server.stop(settings.grpc.shutdown_grace)
+            await core.service.drain()
             for task in working:
                 task.cancel()
     log.info("stopped")
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 class _signals:  # noqa: N801 - reads as a verb in `with`

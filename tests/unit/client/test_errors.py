@@ -177,6 +177,7 @@ class TestAgainstTheServersTable:
             (server_errors.RequestIdReused("id", "wf-x"), AlreadyExists),
             (server_errors.RevisionInFuture(5, 3), OutOfRange),
             (server_errors.LimitExceeded("full"), ResourceExhausted),
+            (server_errors.TooLarge(2_000_000, 1_048_576), ResourceExhausted),
             (server_errors.Unavailable("store", retry_after=3.0), Unavailable),
             (server_errors.ShuttingDown("bye"), Unavailable),
             (server_errors.Conflict("lost"), Unavailable),

@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from queue_manager.server.adapters.sqlite import SqliteStore
 from queue_manager.server.application.ports import QueueFilter
 from queue_manager.server.domain.errors import ListenError
-from queue_manager.server.domain.history import Event, EventType
-from queue_manager.server.domain.model import JobState, QueueState
+from queue_manager.server.domain.history import Event, EventType, JobChange
+from queue_manager.server.domain.model import JobState, QueueState, Reason, StateReason
 from queue_manager.server.observability.instruments import MeteredInstruments
 from queue_manager.server.observability.metrics import Metrics
 from queue_manager.server.observability.metrics_server import MetricsServer
@@ -56,12 +56,51 @@ def test_two_servers_in_a_process_do_not_meet() -> None:
 def test_calls_are_counted_timed_and_known_while_they_run() -> None:
     """By method and code."""
     metrics = Metrics(version="1")
-    metrics.call_began("WatchQueue")
+    began = metrics.call_began("WatchQueue")
     assert value(metrics, "rpc_in_flight", method="WatchQueue") == 1
-    metrics.call_ended("WatchQueue", "CANCELLED", 3.0)
+    metrics.call_ended("WatchQueue", "CANCELLED", began - 3.0)
     assert value(metrics, "rpc_in_flight", method="WatchQueue") == 0
     assert value(metrics, "rpc_total", method="WatchQueue", code="CANCELLED") == 1
-    assert value(metrics, "rpc_duration_seconds_sum", method="WatchQueue") == 3.0
+    taken = value(metrics, "rpc_duration_seconds_sum", method="WatchQueue")
+    assert taken is not None
+    assert 3.0 < taken < 4.0
+
+
+def test_ends_are_counted_by_state_and_reason_once() -> None:
+    """What the gauges forget when nothing is left to do; a later bookkeeping change does not count again."""
+    metrics = Metrics(version="1")
+    instruments = MeteredInstruments(metrics)
+    running, _ = new_queue("wf-a", targets=("x", "y"))
+    failed, _ = changed(running, state=QueueState.FAILED, job=0, job_state=JobState.FAILED)
+    change = JobChange(
+        job=failed.jobs[0].name,
+        attempt=1,
+        before=JobState.RUNNING,
+        after=JobState.FAILED,
+        reason=StateReason(code=Reason.EXIT_CODE),
+    )
+    event = Event(
+        revision=2,
+        time=0.0,
+        type=EventType.QUEUE_STATE_CHANGED,
+        before=QueueState.RUNNING,
+        after=QueueState.FAILED,
+        job_changes=(change,),
+    )
+    instruments.changed(running, failed, event)
+    instruments.changed(failed, replace(failed, settled=True), None)
+    assert value(metrics, "queues_ended_total", state="FAILED") == 1
+    assert value(metrics, "jobs_ended_total", state="FAILED", reason="EXIT_CODE") == 1
+
+
+def test_a_snapshot_is_no_sign_of_a_slow_reader() -> None:
+    """It stands for all revisions so far; only what an UPDATE stands for beyond one was coalesced."""
+    metrics = Metrics(version="1")
+    instruments = MeteredInstruments(metrics)
+    instruments.frame("SNAPSHOT", 26)
+    assert value(metrics, "watch_frames_coalesced_total") == 0
+    instruments.frame("UPDATE", 4)
+    assert value(metrics, "watch_frames_coalesced_total") == 3
 
 
 def test_the_start_latency_is_taken_once_at_the_first_telemetry() -> None:

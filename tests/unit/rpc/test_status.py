@@ -23,6 +23,7 @@ from queue_manager.server.domain.errors import (
     RequestIdReused,
     RevisionInFuture,
     ShuttingDown,
+    TooLarge,
     Unavailable,
     Violation,
 )
@@ -55,6 +56,7 @@ ERRORS: list[tuple[QueueManagerError, grpc.StatusCode]] = [
     (NotFound("wf-1"), grpc.StatusCode.NOT_FOUND),
     (RequestIdReused("r-1", "wf-1"), grpc.StatusCode.ALREADY_EXISTS),
     (RevisionInFuture(7, 3), grpc.StatusCode.OUT_OF_RANGE),
+    (TooLarge(2_000_000, 1_048_576), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (LimitExceeded("too many watchers"), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (Unavailable("the store is out of reach"), grpc.StatusCode.UNAVAILABLE),
     (ShuttingDown("this server is going away"), grpc.StatusCode.UNAVAILABLE),

@@ -94,8 +94,7 @@ class Controller:
                 self.work.add(queue_id)
 
     async def _timed_step(self, queue_id: str) -> float | None:
-        loop = asyncio.get_running_loop()
-        began, outcome = loop.time(), "error"
+        began, outcome = self._instruments.clock(), "error"
         try:
             again = await self._step(queue_id)
             outcome = "ok"
@@ -103,7 +102,7 @@ class Controller:
             outcome = "unavailable"
             raise
         finally:
-            self._instruments.step(outcome, loop.time() - began)
+            self._instruments.step(outcome, self._instruments.clock() - began)
         return again
 
     async def _step(self, queue_id: str) -> float | None:

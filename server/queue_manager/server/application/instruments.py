@@ -15,6 +15,10 @@ class Instruments:
     def removed(self, queue: Queue) -> None:
         """A queue's record was deleted, or is no longer kept in memory."""
 
+    def clock(self) -> float:
+        """Seconds on a clock that is good for short durations; the event loop's may stand still while it works."""
+        return 0.0
+
     def step(self, outcome: str, seconds: float) -> None:
         """A reconcile step ended: `ok`, `unavailable` or `error`."""
 

@@ -18,14 +18,12 @@ from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.errors import (
     Conflict,
     InvalidRequest,
-    LimitExceeded,
     RequestIdReused,
-    ShuttingDown,
     Unavailable,
 )
 from queue_manager.server.domain.launch import LaunchSpec
 from queue_manager.server.domain.lifecycle import SpecHash, advance, reduce
-from queue_manager.server.domain.model import Job, Queue, StopMode
+from queue_manager.server.domain.model import Job, Queue, StopMode, cut
 from queue_manager.server.domain.observation import StopRequested
 from queue_manager.server.domain.request import StartRequest, accept, fingerprint
 from queue_manager.server.domain.timings import Timings
@@ -106,7 +104,9 @@ class QueueService:
             queue = reduce(queue, wish, now=now, timings=self._timings)
             return advance(queue, now=now, timings=self._timings, spec_hash=self._spec_hash)
 
-        record = await self._finish(self._records.change(queue_id, transition, actor=by))
+        # Each wish has its own event, with its own reason: also one that hastens a stop under way, whose reason stays.
+        message = cut(f"{mode} stop requested by {by}" + (f": {reason}" if reason else ""))
+        record = await self._finish(self._records.change(queue_id, transition, actor=by, message=message))
         self._wake(queue_id)
         if wait is not None and not record.queue.ended:
             await self._until_ended(record.queue, wait)
@@ -173,9 +173,8 @@ class QueueService:
     async def _until_ended(self, queue: Queue, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                async for _ in self._hub.watch(queue.queue_id, after_revision=queue.revision):
-                    pass
-        except (TimeoutError, ShuttingDown, LimitExceeded):
+                await self._hub.until_ended(queue.queue_id)
+        except TimeoutError:
             return  # the caller is told how far it is
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:

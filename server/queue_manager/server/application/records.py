@@ -140,13 +140,18 @@ class Records:
         self._tell(None, record.queue, event, entry)
         return record, True
 
-    async def change(self, queue_id: str, transition: Transition, *, actor: str = SYSTEM_ACTOR) -> Record:
-        """Apply a transition, which may be called several times. Raises `NotFound`, `Unavailable`."""
+    async def change(
+        self, queue_id: str, transition: Transition, *, actor: str = SYSTEM_ACTOR, message: str = ""
+    ) -> Record:
+        """Apply a transition, which may be called several times. Raises `NotFound`, `Unavailable`.
+
+        `message`: what its event says; default is a description of the change.
+        """
         lock = self._locks.setdefault(queue_id, _Lock())
         lock.users += 1
         try:
             async with lock.lock:
-                return await self._change(queue_id, transition, actor)
+                return await self._change(queue_id, transition, actor, message)
         finally:
             lock.users -= 1
             if not lock.users:
@@ -169,7 +174,7 @@ class Records:
         if record is not None:
             self._instruments.removed(record.queue)
 
-    async def _change(self, queue_id: str, transition: Transition, actor: str) -> Record:
+    async def _change(self, queue_id: str, transition: Transition, actor: str, message: str) -> Record:
         while True:
             before = await self.get(queue_id)
             wanted = transition(before.queue)
@@ -177,7 +182,9 @@ class Records:
                 return before
             event, entry = None, None
             if not _bookkeeping_only(before.queue, wanted):
-                wanted, event, entry = record_change(before.queue, wanted, now=self._clock.now(), actor=actor)
+                wanted, event, entry = record_change(
+                    before.queue, wanted, now=self._clock.now(), actor=actor, message=message
+                )
             try:
                 after = await self._store.replace(wanted, version=before.version, entry=entry)
             except Conflict:

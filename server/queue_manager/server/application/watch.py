@@ -193,9 +193,21 @@ class WatchHub:
             self._watchers -= 1
             self._instruments.watchers(-1)
             if topic is not None:
-                topic.watchers -= 1
-                if not topic.watchers:
-                    self._topics.pop(queue_id, None)
+                self._leave(queue_id, topic)
+
+    async def until_ended(self, queue_id: str) -> None:
+        """Wait until the queue has ended, or this server shuts down. It is no watch: no limit, no frames."""
+        topic = await self._join(queue_id)
+        try:
+            while not (topic.ended or self._closing):
+                await topic.wait(self._heartbeat)
+        finally:
+            self._leave(queue_id, topic)
+
+    def _leave(self, queue_id: str, topic: _Topic) -> None:
+        topic.watchers -= 1
+        if not topic.watchers:
+            self._topics.pop(queue_id, None)
 
     async def _join(self, queue_id: str) -> _Topic:
         queue = (await self._records.get(queue_id)).queue

@@ -6,6 +6,7 @@
     ├── RequestIdReused               the request_id belongs to another body
     ├── PageTokenMismatch             the page token belongs to another filter (an InvalidRequest)
     ├── RevisionInFuture              after_revision has not happened yet
+    ├── TooLarge                      the request is larger than this server reads
     ├── LimitExceeded                 a bound of the server is reached
     ├── ListenError                   an address of ours cannot be listened on; the server does not start
     ├── Unavailable                   store, runner or bus out of reach; nothing is half-done
@@ -104,6 +105,21 @@ class RevisionInFuture(QueueManagerError):
             "resume from the last revision that a frame brought",
             after_revision=str(after_revision),
             revision=str(revision),
+        )
+
+
+class TooLarge(QueueManagerError):
+    """The request is larger than this server reads."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+    def __init__(self, size: int, limit: int) -> None:
+        """Both in bytes."""
+        super().__init__(
+            f"the request has {size} bytes, and this server reads at most {limit}; send less, "
+            "or have its operator raise QM_MAX_MESSAGE_BYTES",
+            size=str(size),
+            limit=str(limit),
         )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from time import perf_counter
 
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.domain.history import Event
-from queue_manager.server.domain.model import JobState, Queue, QueueState
+from queue_manager.server.domain.model import TERMINAL_JOB_STATES, JobState, Queue, QueueState
 from queue_manager.server.observability.metrics import Metrics
 
 
@@ -28,6 +29,7 @@ class MeteredInstruments(Instruments):
         """Count the event; move the queue and its jobs from one state to another."""
         if event is not None:
             self._metrics.events_total.labels(event.type.value).inc()
+            self._count_ends(before, after, event)
         if before is not None and _has_reported(after) and not _has_reported(before):
             self._metrics.start_latency_seconds.observe(after.status.update_time - after.spec.create_time)
         self._uncount(after.queue_id)
@@ -42,6 +44,10 @@ class MeteredInstruments(Instruments):
     def removed(self, queue: Queue) -> None:
         """Count it no longer."""
         self._uncount(queue.queue_id)
+
+    def clock(self) -> float:
+        """The performance counter."""
+        return perf_counter()
 
     def step(self, outcome: str, seconds: float) -> None:
         """Count and time it."""
@@ -67,10 +73,18 @@ class MeteredInstruments(Instruments):
     def frame(self, kind: str, merged: int) -> None:
         """Count it, and what was merged into it."""
         self._metrics.watch_frames_total.labels(kind).inc()
-        if merged > 1:
+        if kind == "UPDATE" and merged > 1:
             self._metrics.watch_frames_coalesced_total.inc(merged - 1)
         if kind == "RESYNC":
             self._metrics.watch_resyncs_total.inc()
+
+    def _count_ends(self, before: Queue | None, after: Queue, event: Event) -> None:
+        if after.ended and not (before is not None and before.ended):
+            self._metrics.queues_ended_total.labels(after.status.state.value).inc()
+        for change in event.job_changes:
+            if change.after in TERMINAL_JOB_STATES and change.before != change.after:
+                reason = change.reason.code.value if change.reason else ""
+                self._metrics.jobs_ended_total.labels(change.after.value, reason).inc()
 
     def _uncount(self, queue_id: str) -> None:
         state, jobs = self._counted.pop(queue_id, (None, Counter[JobState]()))

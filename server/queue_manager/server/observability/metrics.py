@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
@@ -81,6 +82,10 @@ class Metrics:
         self.queues = add(Gauge, "queues", "Queues for which something is left to do, by state.", ("state",))
         self.jobs = add(Gauge, "jobs", "Jobs of these queues, by state.", ("state",))
         self.events_total = add(Counter, "events_total", "Changes of queues that were stored, by type.", ("type",))
+        self.queues_ended_total = add(Counter, "queues_ended_total", "Queues that ended, by state.", ("state",))
+        self.jobs_ended_total = add(
+            Counter, "jobs_ended_total", "Jobs that ended, by state and reason (empty: none).", ("state", "reason")
+        )
         self.start_latency_seconds = add(
             Histogram,
             "start_latency_seconds",
@@ -160,12 +165,13 @@ class Metrics:
         self.store_operations_total.labels(operation, "ok" if ok else "failed").inc()
         self.store_operation_duration_seconds.labels(operation).observe(seconds)
 
-    def call_began(self, method: str) -> None:
-        """A gRPC call of this method, as the contract names it, began."""
+    def call_began(self, method: str) -> float:
+        """A gRPC call of this method, as the contract names it, began: when, on the performance counter."""
         self.rpc_in_flight.labels(method).inc()
+        return perf_counter()
 
-    def call_ended(self, method: str, code: str, seconds: float) -> None:
-        """It ended with this code's name (`OK`, `NOT_FOUND`)."""
+    def call_ended(self, method: str, code: str, began: float) -> None:
+        """The call that began then ended with this code's name (`OK`, `NOT_FOUND`)."""
         self.rpc_in_flight.labels(method).dec()
         self.rpc_total.labels(method, code).inc()
-        self.rpc_duration_seconds.labels(method).observe(seconds)
+        self.rpc_duration_seconds.labels(method).observe(perf_counter() - began)

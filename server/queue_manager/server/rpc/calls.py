@@ -16,7 +16,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from queue_manager.server.domain.errors import InvalidRequest, QueueManagerError, Violation
+from queue_manager.server.domain.errors import InvalidRequest, QueueManagerError, TooLarge, Violation
 from queue_manager.server.rpc.status import code_of, internal, status_of, trailers
 
 log = structlog.get_logger(__name__)
@@ -33,23 +33,28 @@ CALLER_LIMIT = 256
 class CallObserver(Protocol):
     """Told of every call."""
 
-    def call_began(self, method: str) -> None:
-        """A call of this method began."""
+    def call_began(self, method: str) -> float:
+        """A call of this method began: when, on the observer's own clock."""
 
-    def call_ended(self, method: str, code: str, seconds: float) -> None:
-        """It ended with this code, so many seconds later."""
+    def call_ended(self, method: str, code: str, began: float) -> None:
+        """The call that began then ended with this code."""
 
 
 def unary(
-    method: str, behaviour: Unary, request: type[Message], *, observer: CallObserver, new_id: Callable[[], str]
+    method: str,
+    behaviour: Unary,
+    request: type[Message],
+    *,
+    observer: CallObserver,
+    new_id: Callable[[], str],
+    max_bytes: int,
 ) -> Any:
     """The method handler of a unary call."""
 
     async def call(raw: bytes, context: Context) -> Message | bytes:
-        began, code = asyncio.get_running_loop().time(), grpc.StatusCode.OK
-        observer.call_began(method)
+        began, code = observer.call_began(method), grpc.StatusCode.OK
         try:
-            return await behaviour(_parse(request, raw), context)
+            return await behaviour(_parse(request, raw, max_bytes), context)
         except QueueManagerError as error:
             code = code_of(error)
             await _fail(context, code, status_of(error))
@@ -60,21 +65,26 @@ def unary(
             code = grpc.StatusCode.INTERNAL
             await _fail(context, code, _logged(method, new_id()))
         finally:
-            observer.call_ended(method, code.name, asyncio.get_running_loop().time() - began)
+            observer.call_ended(method, code.name, began)
 
     return grpc.unary_unary_rpc_method_handler(call, response_serializer=_to_bytes)
 
 
 def streaming(
-    method: str, behaviour: Stream, request: type[Message], *, observer: CallObserver, new_id: Callable[[], str]
+    method: str,
+    behaviour: Stream,
+    request: type[Message],
+    *,
+    observer: CallObserver,
+    new_id: Callable[[], str],
+    max_bytes: int,
 ) -> Any:
     """The method handler of a server-streaming call."""
 
     async def call(raw: bytes, context: Context) -> AsyncGenerator[Message | bytes, None]:
-        began, code = asyncio.get_running_loop().time(), grpc.StatusCode.OK
-        observer.call_began(method)
+        began, code = observer.call_began(method), grpc.StatusCode.OK
         try:
-            async with aclosing(behaviour(_parse(request, raw), context)) as frames:
+            async with aclosing(behaviour(_parse(request, raw, max_bytes), context)) as frames:
                 async for frame in frames:
                     yield frame
         except QueueManagerError as error:
@@ -87,7 +97,7 @@ def streaming(
             code = grpc.StatusCode.INTERNAL
             await _fail(context, code, _logged(method, new_id()))
         finally:
-            observer.call_ended(method, code.name, asyncio.get_running_loop().time() - began)
+            observer.call_ended(method, code.name, began)
 
     return grpc.unary_stream_rpc_method_handler(call, response_serializer=_to_bytes)
 
@@ -101,8 +111,10 @@ def caller(context: Context) -> str:
     return unquote(peer.split(":", 1)[-1])[:CALLER_LIMIT]
 
 
-def _parse(kind: type[Message], raw: bytes) -> Message:
-    """Parsed here and not by gRPC, which would answer UNKNOWN with the Python exception's text."""
+def _parse(kind: type[Message], raw: bytes, limit: int) -> Message:
+    """Parsed here and not by gRPC, which would answer UNKNOWN with the Python exception's text, and no remedy."""
+    if len(raw) > limit:
+        raise TooLarge(len(raw), limit)
     try:
         return kind.FromString(raw)
     except DecodeError as error:

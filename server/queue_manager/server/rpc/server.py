@@ -20,6 +20,8 @@ from queue_manager.server.rpc.health import SERVICE, Health
 from queue_manager.server.rpc.servicer import Servicer
 from queue_manager.v1 import service_pb2
 
+HEADROOM: Final = 4 * 2**20
+"""Bytes over the limit up to which a request is still read, to be refused with a good error; beyond, gRPC cuts it off."""
 IN_USE: Final = "it is in use, or not an address of this machine"
 REFLECTION_V1: Final = "grpc.reflection.v1.ServerReflection"
 
@@ -35,7 +37,8 @@ def build(
     """The server, not yet listening. Requests over `max_message_bytes` are refused with RESOURCE_EXHAUSTED."""
     server = grpc.aio.server(
         options=(
-            ("grpc.max_receive_message_length", max_message_bytes),
+            # Higher than the limit, so that what is a little over it is answered by us, with a remedy.
+            ("grpc.max_receive_message_length", max_message_bytes + HEADROOM),
             ("grpc.so_reuseport", 0),  # else a second server on the same port would silently get half of the calls
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
@@ -47,7 +50,12 @@ def build(
         wrap = streaming if method.server_streaming else unary
         request: type[Message] = GetMessageClass(method.input_type)
         handlers[method.name] = wrap(
-            method.name, getattr(servicer, method.name), request, observer=observer, new_id=new_id
+            method.name,
+            getattr(servicer, method.name),
+            request,
+            observer=observer,
+            new_id=new_id,
+            max_bytes=max_message_bytes,
         )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

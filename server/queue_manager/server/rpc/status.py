@@ -22,6 +22,7 @@ from queue_manager.server.domain.errors import (
     QueueManagerError,
     RequestIdReused,
     RevisionInFuture,
+    TooLarge,
     Unavailable,
 )
 from queue_manager.server.domain.model import cut
@@ -36,6 +37,7 @@ CODES: Final[dict[type[QueueManagerError], grpc.StatusCode]] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
     RevisionInFuture: grpc.StatusCode.OUT_OF_RANGE,
+    TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     Conflict: grpc.StatusCode.ABORTED,
@@ -44,10 +46,12 @@ CODES: Final[dict[type[QueueManagerError], grpc.StatusCode]] = {
 """An error has the code of the nearest of its classes that stands here."""
 
 # gRPC sends all of this in headers, which are limited to 8 KiB: the message percent-encoded, the details in base64.
-MESSAGE_LIMIT: Final = 1024
+MESSAGE_LIMIT: Final = 600
 """Of the message, percent-encoded, in bytes."""
-VIOLATIONS_LIMIT: Final = 2400
-"""Of all violations together, in bytes; those beyond are counted instead of listed."""
+VIOLATIONS_LIMIT: Final = 4000
+"""Of all violations together, in bytes. Where they are more, their texts are shortened; those beyond that are counted."""
+SHORTEST: Final = 40
+"""Of a description, in bytes; a shorter one says nothing."""
 VIOLATION_LIMIT: Final = 1000
 """Of one description, in bytes."""
 VALUE_LIMIT: Final = 200
@@ -104,8 +108,11 @@ def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> stat
 def _bad_request(error: InvalidRequest) -> error_details_pb2.BadRequest:
     details = error_details_pb2.BadRequest()
     size = 0
+    whole = sum(len(each.field.encode()) + len(each.description.encode()) + 8 for each in error.violations)
+    share = VIOLATION_LIMIT if whole <= VIOLATIONS_LIMIT else VIOLATIONS_LIMIT // len(error.violations)
     for number, violation in enumerate(error.violations):
-        field, description = cut(violation.field, VALUE_LIMIT), cut(violation.description, VIOLATION_LIMIT)
+        field = cut(violation.field, VALUE_LIMIT)
+        description = cut(violation.description, max(SHORTEST, min(VIOLATION_LIMIT, share - len(field.encode()) - 8)))
         size += len(field.encode()) + len(description.encode()) + 8
         if size > VIOLATIONS_LIMIT:
             rest = f"and {len(error.violations) - number} more violations, not listed here"

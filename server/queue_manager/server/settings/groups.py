@@ -59,7 +59,7 @@ class GrpcSettings(Group):
     max_message_bytes: Size = variable(
         "QM_MAX_MESSAGE_BYTES",
         2**20,
-        "Largest request that is read, in bytes; larger ones are `RESOURCE_EXHAUSTED`. A request of 100 jobs is below "
+        "Largest request that is read, in bytes; larger ones are `RESOURCE_EXHAUSTED`. A request of 64 jobs is below "
         "100 KiB.",
         ge=2**10,
         le=2**30,
