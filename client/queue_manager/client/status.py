@@ -20,6 +20,7 @@ from queue_manager.client.errors import (
     REASON_UNREACHABLE,
     InvalidRequest,
     QueueManagerError,
+    ResourceExhausted,
     Violation,
 )
 
