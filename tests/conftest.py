@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 from hypothesis import settings
+
+# Tests start processes while gRPC's threads run. Its fork handlers, which no test needs, can leave its event engine with
+# a closed descriptor ("epoll_wait error: Bad file descriptor"), and every later call in that process hanging.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 from tests.simulation.virtual import VirtualLoop
 
@@ -19,7 +25,13 @@ PATIENCE = 200
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers that this file gives a meaning."""
+    """Register the markers that this file gives a meaning; let SIGINT work.
+
+    Whoever is started in the background by a shell without job control ignores SIGINT, and so do its children: then the
+    commands that tests interrupt would never hear of it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "virtual_time: the test's event loop jumps from timer to timer; no I/O, no threads"
     )
