@@ -63,6 +63,18 @@ def platform(settings: Settings) -> Platform:
     )
 
 
+def core_settings(settings: Settings) -> CoreSettings:
+    """What of the core is set."""
+    return CoreSettings(
+        timings=settings.timings(),
+        heartbeat=settings.watch.heartbeat,
+        max_watchers=settings.watch.max_watchers,
+        sweep=settings.controller.sweep,
+        telemetry_window=settings.controller.telemetry_window,
+        retention=settings.storage.retention,
+    )
+
+
 async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None = None) -> None:
     """Serve until SIGTERM, SIGINT or `stop`. Raises `QueueManagerError` where a part cannot be opened."""
     stop = stop or asyncio.Event()
@@ -90,22 +102,12 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             rng=Random(),  # noqa: S311 - ids and jitter, not secrets
             catalogue=builtin_catalogue(settings.images(), SIMULATED_WORKER),
             platform=platform(settings),
-            settings=CoreSettings(
-                timings=settings.timings(),
-                heartbeat=settings.watch.heartbeat,
-                max_watchers=settings.watch.max_watchers,
-                sweep=settings.controller.sweep,
-                telemetry_window=settings.controller.telemetry_window,
-                retention=settings.storage.retention,
-            ),
+            settings=core_settings(settings),
             encode_queue=encode_queue,
             encode_event=encode_event,
             instruments=MeteredInstruments(metrics),
         )
-        work = core.controller.work
-        metrics.samples.reconcile_queue_depth = lambda: work.depth
-        metrics.samples.reconcile_oldest_key_age = work.oldest_age
-        metrics.samples.outbox_depth = lambda: core.outbox.depth
+        sample(metrics, core)
         listener = settings.metrics.listen
         metrics_server = await stack.enter_async_context(MetricsServer(metrics, host=listener.host, port=listener.port))
         health = Health(core.problems)
@@ -118,10 +120,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
         )
         port = listen(server, str(settings.grpc.listen), "QM_GRPC_LISTEN")
         async with asyncio.TaskGroup() as tasks:
-            working = [
-                tasks.create_task(core.run(), name="core"),
-                tasks.create_task(health.run(), name="health"),
-            ]
+            working = [tasks.create_task(part.run(), name=name) for name, part in (("core", core), ("health", health))]
             await server.start()  # before it is ready: probes and callers are told that it is not, and why
             await _first_of(core.ready, stop)
             await health.refresh()
@@ -142,6 +141,14 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             for task in working:
                 task.cancel()
     log.info("stopped")
+
+
+def sample(metrics: Metrics, core: Core) -> None:
+    """Have the gauges that are asked for at a scrape ask the core."""
+    work = core.controller.work
+    metrics.samples.reconcile_queue_depth = lambda: work.depth
+    metrics.samples.reconcile_oldest_key_age = work.oldest_age
+    metrics.samples.outbox_depth = lambda: core.outbox.depth
 
 
 async def _first_of(*events: asyncio.Event) -> None:

@@ -24,6 +24,7 @@ from queue_manager.server.application.queues import QueueService
 from queue_manager.server.application.records import Records
 from queue_manager.server.application.retention import Retention
 from queue_manager.server.application.watch import WatchHub
+from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.history import Event
@@ -69,6 +70,7 @@ class Core:
         """Put the parts together; nothing runs yet."""
         timings = replace(settings.timings, launch_settle=runner.launch_settle)
         self.ready = asyncio.Event()
+        self._loading = Backoff(rng)
         self.records = Records(store, clock=clock, encode=encode_queue, instruments=instruments)
         self.hub = WatchHub(
             self.records,
@@ -117,15 +119,14 @@ class Core:
 
     async def run(self) -> None:
         """Load what is unfinished, then reconcile until cancelled. `ready` is set once every record is known."""
-        delay = 0.5
         while True:
             try:
                 count = await self.records.load_unsettled()
                 break
             except Unavailable as error:
-                log.warning("the store cannot be read yet", error=error.message, retry_in=delay)
+                delay = self._loading.failed("records", at_least=error.retry_after or 0.0)
+                log.warning("the store cannot be read yet", error=error.message, retry_in=round(delay, 3))
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, 15.0)
         log.info("records loaded", unfinished=count)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.controller.work.run(), name="reconcile")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,12 +16,7 @@ from queue_manager.server.application.ports import Clock, Cursor, QueueFilter, R
 from queue_manager.server.application.records import Records
 from queue_manager.server.application.watch import Frame, WatchHub
 from queue_manager.server.domain.catalogue import Catalogue
-from queue_manager.server.domain.errors import (
-    Conflict,
-    InvalidRequest,
-    RequestIdReused,
-    Unavailable,
-)
+from queue_manager.server.domain.errors import Conflict, InvalidRequest, RequestIdReused, Unavailable
 from queue_manager.server.domain.launch import LaunchSpec
 from queue_manager.server.domain.lifecycle import SpecHash, advance, reduce
 from queue_manager.server.domain.model import Job, Queue, StopMode, cut
@@ -109,7 +105,9 @@ class QueueService:
         record = await self._finish(self._records.change(queue_id, transition, actor=by, message=message))
         self._wake(queue_id)
         if wait is not None and not record.queue.ended:
-            await self._until_ended(record.queue, wait)
+            with suppress(TimeoutError):  # then the caller is told how far it is
+                async with asyncio.timeout(wait):
+                    await self._hub.until_ended(queue_id)
             record = await self._records.get(queue_id)
         return record.queue
 
@@ -169,13 +167,6 @@ class QueueService:
         if spec.fingerprint != body:
             raise RequestIdReused(spec.request_id, spec.queue_id)
         return Started(record.queue, created=False)
-
-    async def _until_ended(self, queue: Queue, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._hub.until_ended(queue.queue_id)
-        except TimeoutError:
-            return  # the caller is told how far it is
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Do this to its end, even if the caller goes away."""

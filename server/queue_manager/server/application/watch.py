@@ -61,12 +61,11 @@ class _Update:
 class _Topic:
     """The newest updates of one watched queue, and who waits for the next."""
 
-    __slots__ = ("ended", "event", "queue", "ring", "waiting", "watchers")
+    __slots__ = ("event", "queue", "ring", "waiting", "watchers")
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.event = b""  # of the newest revision; empty where nobody has needed it yet
-        self.ended = queue.ended
         self.ring: deque[_Update] = deque(maxlen=RING)
         self.waiting: dict[asyncio.Future[None], None] = {}  # ordered, so that simulated runs replay
         self.watchers = 0
@@ -151,7 +150,7 @@ class WatchHub:
         if topic.ring and topic.ring[-1].revision != queue.revision - 1:
             topic.ring.clear()
         topic.ring.append(update)
-        topic.queue, topic.event, topic.ended = queue, update.event, queue.ended
+        topic.queue, topic.event = queue, update.event
         topic.wake()
 
     def reloaded(self, queue: Queue) -> None:
@@ -161,7 +160,7 @@ class WatchHub:
             return
         topic.ring.clear()
         event = _quiet_event(queue, before=topic.queue.status.state)
-        topic.queue, topic.event, topic.ended = queue, self._encode_event(event), queue.ended
+        topic.queue, topic.event = queue, self._encode_event(event)
         topic.wake()
 
     def close(self) -> None:
@@ -199,7 +198,7 @@ class WatchHub:
         """Wait until the queue has ended, or this server shuts down. It is no watch: no limit, no frames."""
         topic = await self._join(queue_id)
         try:
-            while not (topic.ended or self._closing):
+            while not (topic.queue.ended or self._closing):
                 await topic.wait(self._heartbeat)
         finally:
             self._leave(queue_id, topic)
@@ -241,7 +240,7 @@ class WatchHub:
                 frame = self._next(topic, seen)
                 seen = frame.revision
                 yield frame
-            elif topic.ended:
+            elif topic.queue.ended:
                 yield Frame(FrameKind.END, seen, 0, self._records.encoded(topic.queue))
                 return
             elif self._closing:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Final
 
 from queue_manager.server.domain.model import JobName, QueueId
@@ -155,6 +156,7 @@ def kafka_topic(queue_id: str, type: str) -> str:  # noqa: A002 - the field's na
     return f"{queue_id}-{work}"
 
 
+@lru_cache(maxsize=4096)  # every look at a worker asks for its name
 def worker_name(queue_id: str, job_name: str, attempt: int) -> str:
     """Name of a worker at its runner: a DNS label, one for each (queue, job, attempt), always the same one.
 

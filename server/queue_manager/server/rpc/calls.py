@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import unquote
 
@@ -40,66 +42,69 @@ class CallObserver(Protocol):
         """The call that began then ended with this code."""
 
 
-def unary(
-    method: str,
-    behaviour: Unary,
-    request: type[Message],
-    *,
-    observer: CallObserver,
-    new_id: Callable[[], str],
-    max_bytes: int,
-) -> Any:
-    """The method handler of a unary call."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every call is given; `new_id` makes the ids by which a bug is found in the log."""
 
-    async def call(raw: bytes, context: Context) -> Message | bytes:
-        began, code = observer.call_began(method), grpc.StatusCode.OK
-        try:
-            return await behaviour(_parse(request, raw, max_bytes), context)
-        except QueueManagerError as error:
-            code = code_of(error)
-            await _fail(context, code, status_of(error))
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
-        except Exception:
-            code = grpc.StatusCode.INTERNAL
-            await _fail(context, code, _logged(method, new_id()))
-        finally:
-            observer.call_ended(method, code.name, began)
+    observer: CallObserver
+    new_id: Callable[[], str]
+    max_bytes: int
+    """Larger requests are refused."""
 
-    return grpc.unary_unary_rpc_method_handler(call, response_serializer=_to_bytes)
+    def unary(self, method: str, behaviour: Unary, request: type[Message]) -> Any:
+        """The method handler of a unary call."""
 
+        async def call(raw: bytes, context: Context) -> Message | bytes:
+            async with _Call(self, method, context):
+                return await behaviour(_parse(request, raw, self.max_bytes), context)
 
-def streaming(
-    method: str,
-    behaviour: Stream,
-    request: type[Message],
-    *,
-    observer: CallObserver,
-    new_id: Callable[[], str],
-    max_bytes: int,
-) -> Any:
-    """The method handler of a server-streaming call."""
+        return grpc.unary_unary_rpc_method_handler(call, response_serializer=_to_bytes)
 
-    async def call(raw: bytes, context: Context) -> AsyncGenerator[Message | bytes, None]:
-        began, code = observer.call_began(method), grpc.StatusCode.OK
-        try:
-            async with aclosing(behaviour(_parse(request, raw, max_bytes), context)) as frames:
+    def streaming(self, method: str, behaviour: Stream, request: type[Message]) -> Any:
+        """The method handler of a server-streaming call."""
+
+        async def call(raw: bytes, context: Context) -> AsyncGenerator[Message | bytes, None]:
+            async with (
+                _Call(self, method, context),
+                aclosing(behaviour(_parse(request, raw, self.max_bytes), context)) as frames,
+            ):
                 async for frame in frames:
                     yield frame
-        except QueueManagerError as error:
-            code = code_of(error)
-            await _fail(context, code, status_of(error))
-        except (asyncio.CancelledError, GeneratorExit):
-            code = grpc.StatusCode.CANCELLED
-            raise
-        except Exception:
-            code = grpc.StatusCode.INTERNAL
-            await _fail(context, code, _logged(method, new_id()))
-        finally:
-            observer.call_ended(method, code.name, began)
 
-    return grpc.unary_stream_rpc_method_handler(call, response_serializer=_to_bytes)
+        return grpc.unary_stream_rpc_method_handler(call, response_serializer=_to_bytes)
+
+
+class _Call:
+    """A call while it lasts: what it raises becomes its status, and its end is told."""
+
+    __slots__ = ("_began", "_context", "_method", "_surroundings")
+
+    def __init__(self, surroundings: Surroundings, method: str, context: Context) -> None:
+        self._surroundings = surroundings
+        self._method = method
+        self._context = context
+        self._began = 0.0
+
+    async def __aenter__(self) -> None:
+        self._began = self._surroundings.observer.call_began(self._method)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        code = grpc.StatusCode.OK
+        try:
+            if isinstance(error, QueueManagerError):
+                code = code_of(error)
+                await _fail(self._context, code, status_of(error))
+            elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+                code = grpc.StatusCode.CANCELLED
+            elif isinstance(error, Exception):
+                code = grpc.StatusCode.INTERNAL
+                error_id = self._surroundings.new_id()
+                log.error("a call failed because of a bug", method=self._method, error_id=error_id, exc_info=error)
+                await _fail(self._context, code, internal(error_id))
+        finally:
+            self._surroundings.observer.call_ended(self._method, code.name, self._began)
 
 
 def caller(context: Context) -> str:
@@ -129,8 +134,3 @@ def _to_bytes(response: Message | bytes) -> bytes:
 async def _fail(context: Context, code: grpc.StatusCode, status: Any) -> NoReturn:
     await context.abort(code, status.message, trailers(status))
     raise AssertionError("abort always raises")
-
-
-def _logged(method: str, error_id: str) -> Any:
-    log.exception("a call failed because of a bug", method=method, error_id=error_id)
-    return internal(error_id)

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from queue_manager.server.domain.errors import ListenError
-from queue_manager.server.rpc.calls import CallObserver, streaming, unary
+from queue_manager.server.rpc.calls import CallObserver, Surroundings
 from queue_manager.server.rpc.health import SERVICE, Health
 from queue_manager.server.rpc.servicer import Servicer
 from queue_manager.v1 import service_pb2
@@ -46,17 +46,11 @@ def build(
     )
     descriptor = service_pb2.DESCRIPTOR.services_by_name["QueueManager"]
     handlers: dict[str, Any] = {}
+    calls = Surroundings(observer=observer, new_id=new_id, max_bytes=max_message_bytes)
     for method in descriptor.methods:
-        wrap = streaming if method.server_streaming else unary
+        wrap = calls.streaming if method.server_streaming else calls.unary
         request: type[Message] = GetMessageClass(method.input_type)
-        handlers[method.name] = wrap(
-            method.name,
-            getattr(servicer, method.name),
-            request,
-            observer=observer,
-            new_id=new_id,
-            max_bytes=max_message_bytes,
-        )
+        handlers[method.name] = wrap(method.name, getattr(servicer, method.name), request)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     _add_reflection(server)
