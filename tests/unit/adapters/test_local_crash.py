@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
@@ -20,7 +20,6 @@ from tests.support.launching_server import script
 from tests.support.local_workers import (
     PATIENCE,
     Heard,
-    end_all,
     ended,
     key,
     launched,
@@ -34,13 +33,6 @@ LIVES = 14
 WORKERS = 4
 FIRST_GUESS = 0.1
 """Seconds that the launches may take; the lives find out how long they do, for that is when a server is to be killed."""
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A data directory whose workers end with the test."""
-    yield tmp_path / "data"
-    end_all(tmp_path / "data")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from queue_manager.server.domain.history import SYSTEM_ACTOR, Entry, Event, EventType, compact, record, replay
 from queue_manager.server.domain.model import JobState, Queue, QueueState, Reason, StateReason
-from tests.unit.domain.test_lifecycle import NOW, Play, queue_of, spec
+from tests.unit.domain.play import NOW, Play, queue_of, spec
 
 
 class Kept:

@@ -8,7 +8,7 @@ from queue_manager.server.domain.model import Dependency, FailurePolicy, JobName
 from queue_manager.server.domain.observation import Delayed, Lag, Phase, Recovered
 from queue_manager.server.domain.planning import Plan
 from queue_manager.server.domain.timings import Timings
-from tests.unit.domain.test_lifecycle import NOW, TIMINGS, Play, running, spec
+from tests.unit.domain.play import NOW, TIMINGS, Play, running, spec
 
 
 def names(play: Play) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from queue_manager.server.domain.history import Entry, record
 from queue_manager.server.domain.model import JobState, Queue, QueueState, Reason, StateReason
 from queue_manager.server.domain.publication import publications
 from queue_manager.server.domain.telemetry import is_own, read
-from tests.unit.domain.test_lifecycle import NOW, QUEUE_ID, Play, queue_of, spec
+from tests.unit.domain.play import NOW, QUEUE_ID, Play, queue_of, spec
 
 
 def recorded(before: Queue | None, after: Queue) -> tuple[Queue, Entry]:

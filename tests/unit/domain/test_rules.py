@@ -21,7 +21,7 @@ from queue_manager.server.domain.model import (
     StopMode,
 )
 from queue_manager.server.domain.observation import Delayed, Lag, Phase, Refused, StopRequested
-from tests.unit.domain.test_lifecycle import NOW, TIMINGS, Play, queue_of, running, spec, spec_hash
+from tests.unit.domain.play import NOW, TIMINGS, Play, queue_of, running, spec, spec_hash
 
 FINITE, ENDLESS, DRAINS = Lifetime.FINITE, Lifetime.ENDLESS, Lifetime.DRAINS
 STARTED, FINISHED = DependencyCondition.STARTED, DependencyCondition.FINISHED

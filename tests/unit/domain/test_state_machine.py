@@ -48,7 +48,7 @@ from queue_manager.server.domain.observation import (
 from queue_manager.server.domain.planning import plan
 from queue_manager.server.domain.telemetry import Telemetry
 from queue_manager.server.domain.timings import Timings
-from tests.unit.domain.test_lifecycle import NOW, QUEUE_ID, queue_of, spec, spec_hash
+from tests.unit.domain.play import NOW, QUEUE_ID, queue_of, spec, spec_hash
 
 ORDER = [JobState.PENDING, JobState.LAUNCHING, JobState.STARTING, JobState.RUNNING]
 QUEUE_ORDER = [QueueState.PENDING, QueueState.RUNNING, QueueState.STOPPING]

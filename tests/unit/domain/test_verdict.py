@@ -6,7 +6,7 @@ import pytest
 
 from queue_manager.server.domain.model import FailurePolicy, JobState, Lifetime, QueueState, Reads, Reason, StateReason
 from queue_manager.server.domain.observation import Lag, Phase
-from tests.unit.domain.test_lifecycle import TIMINGS, Play, running, spec
+from tests.unit.domain.play import TIMINGS, Play, running, spec
 
 FINITE, ENDLESS, DRAINS = Lifetime.FINITE, Lifetime.ENDLESS, Lifetime.DRAINS
 ANY_LIFETIME = pytest.mark.parametrize("lifetime", list(Lifetime))
