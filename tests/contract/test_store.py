@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from queue_manager.server.adapters.inprocess.store import MemoryStore, matches
 from queue_manager.server.adapters.sqlite import SqliteStore
 from queue_manager.server.application.ports import Cursor, QueueFilter, Record, StateStore
 from queue_manager.server.domain.errors import Conflict
 from queue_manager.server.domain.history import replay
 from queue_manager.server.domain.model import JobState, Queue, QueueState
-from tests.support.memory_store import MemoryStore, matches
 from tests.support.stored_queues import change, changed, create, new_queue
 
 Opener = Callable[..., AbstractAsyncContextManager[StateStore]]

@@ -9,6 +9,7 @@ from random import Random
 
 from msgspec.structs import replace
 
+from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.ports import Publication, Receiver, Record, WorkerCommand
@@ -19,7 +20,6 @@ from queue_manager.server.domain.history import Entry, Event
 from queue_manager.server.domain.launch import LaunchSpec, Platform, WorkerKey
 from queue_manager.server.domain.model import Job, JobState, Queue, QueueState, RunnerRef
 from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
-from tests.support.memory_store import MemoryStore
 from tests.support.stored_queues import new_queue
 
 EPOCH = 1_722_500_000.0

@@ -1,4 +1,4 @@
-"""The `StateStore` port in a dict: what the real stores are compared with, and what simulations run on.
+"""The `StateStore` port in a dict: for servers that live as long as a test, and what the other stores are compared with.
 
 It answers at once and never fails. Nothing survives it.
 """
