@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from queue_manager.server.application.watch import Frame, FrameKind
+from queue_manager.server.application.topic import Frame, FrameKind
 from queue_manager.server.domain.model import Job, JobState, Lifetime, Queue, QueueState, Reason
 from queue_manager.server.domain.naming import worker_name
 from queue_manager.server.domain.observation import Phase

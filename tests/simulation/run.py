@@ -15,7 +15,7 @@ import structlog
 
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.instruments import Instruments
-from queue_manager.server.application.watch import Frame
+from queue_manager.server.application.topic import Frame
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.errors import QueueManagerError
 from queue_manager.server.domain.launch import Platform

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 from msgspec.structs import replace
 
-from queue_manager.server.application.watch import FRESH, RING, Frame, FrameKind, WatchHub
+from queue_manager.server.application.topic import FRESH, RING, Frame, FrameKind
+from queue_manager.server.application.watch import Watch, WatchHub
 from queue_manager.server.domain.errors import LimitExceeded, NotFound, RevisionInFuture, ShuttingDown, Unavailable
 from queue_manager.server.domain.model import JobState, QueueState
 from tests.unit.application import Parts, Q
@@ -46,7 +46,7 @@ class Watched(Parts):
 class Reader:
     """Reads a stream, and checks that it has no gap."""
 
-    def __init__(self, stream: AsyncGenerator[Frame, None]) -> None:
+    def __init__(self, stream: Watch) -> None:
         self.stream = stream
         self.seen: int | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -58,10 +58,10 @@ class Behaviour:
             raise self.error
         return b"one"
 
-    async def stream(self, request: service_pb2.GetQueueRequest, context: Context) -> AsyncGenerator[bytes, None]:
+    async def stream(self, request: service_pb2.GetQueueRequest, context: Context) -> None:
         """One answer, and another."""
-        yield b"one"
-        yield await self.unary(request, context)
+        await context.write(b"one")
+        await context.write(await self.unary(request, context))
 
 
 @asynccontextmanager

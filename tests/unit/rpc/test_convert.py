@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from queue_manager.server.application.watch import FrameKind
+from queue_manager.server.application.topic import FrameKind
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.catalogue import ParameterType
 from queue_manager.server.domain.history import Event, EventType, JobChange

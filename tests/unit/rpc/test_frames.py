@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_manager.server.application.watch import Frame, FrameKind
+from queue_manager.server.application.topic import Frame, FrameKind
 from queue_manager.server.rpc.convert import encode_queue, queue_message
 from queue_manager.server.rpc.frames import frame_bytes, get_queue_bytes
 from queue_manager.v1 import queue_pb2, service_pb2

@@ -7,14 +7,14 @@ in a task of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from queue_manager.server.application.ports import Clock, Cursor, QueueFilter, Record, StateStore
 from queue_manager.server.application.records import Records
-from queue_manager.server.application.watch import Frame, WatchHub
+from queue_manager.server.application.watch import Watch, WatchHub
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.errors import Conflict, InvalidRequest, RequestIdReused, Unavailable
 from queue_manager.server.domain.launch import LaunchSpec
@@ -128,10 +128,8 @@ class QueueService:
         more = len(found) > limit
         return page, Cursor(page[-1].spec.create_time, page[-1].queue_id) if more else None
 
-    def watch(
-        self, queue_id: str, *, after_revision: int | None = None, heartbeat: float | None = None
-    ) -> AsyncGenerator[Frame, None]:
-        """The frames of a queue; see `WatchHub.watch`."""
+    def watch(self, queue_id: str, *, after_revision: int | None = None, heartbeat: float | None = None) -> Watch:
+        """The frames of a queue."""
         return self._hub.watch(queue_id, after_revision=after_revision, heartbeat=heartbeat)
 
     async def drain(self) -> None:

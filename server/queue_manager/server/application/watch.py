@@ -1,114 +1,27 @@
 """Watching queues: the contract of `WatchQueue`, exactly.
 
-Each watched queue has one `_Topic` with a short ring of its newest updates, encoded once however many watch. A watcher
-holds nothing but the revision that it has seen, so a slow one costs no memory: it is given the next update while that is
-fresh, else one frame that stands for all it has missed. Frames are gapless by construction: for each, the revision
-before it plus `revisions_merged` is its `revision`.
+Each watched queue has one `Topic`. A watcher holds nothing but the revision that it has seen, so a slow one costs no
+memory: it is given the next update while that is fresh, else one frame that stands for all it has missed. Frames are
+gapless by construction: for each, the revision before it plus `revisions_merged` is its `revision`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
+from functools import partial
+from typing import Final, Self
 
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.ports import StateStore
 from queue_manager.server.application.records import Records
+from queue_manager.server.application.topic import Frame, FrameKind, Topic
 from queue_manager.server.domain.errors import LimitExceeded, RevisionInFuture, ShuttingDown
-from queue_manager.server.domain.history import Entry, Event, EventType, replay
-from queue_manager.server.domain.model import Queue, QueueState
+from queue_manager.server.domain.history import Entry, Event, replay
+from queue_manager.server.domain.model import Queue
 
-RING: Final = 32
-"""Updates kept for watchers that are a little behind."""
-FRESH: Final = 0.025
-"""For how long, in seconds, an update is handed on by itself; after that a watcher is behind and gets a merged one."""
-
-
-class FrameKind(StrEnum):
-    """What a frame is; `service.proto` explains each."""
-
-    SNAPSHOT = "SNAPSHOT"
-    UPDATE = "UPDATE"
-    RESYNC = "RESYNC"
-    HEARTBEAT = "HEARTBEAT"
-    END = "END"
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame: `queue` and `event` are encoded, and shared by all watchers; empty where there is none."""
-
-    kind: FrameKind
-    revision: int
-    merged: int
-    queue: bytes = b""
-    event: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class _Update:
-    revision: int
-    time: float
-    """Loop time."""
-    queue: bytes
-    event: bytes
-
-
-class _Topic:
-    """The newest updates of one watched queue, and who waits for the next."""
-
-    __slots__ = ("event", "queue", "ring", "waiting", "watchers")
-
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
-        self.event = b""  # of the newest revision; empty where nobody has needed it yet
-        self.ring: deque[_Update] = deque(maxlen=RING)
-        self.waiting: dict[asyncio.Future[None], None] = {}  # ordered, so that simulated runs replay
-        self.watchers = 0
-
-    def wake(self) -> None:
-        waiting, self.waiting = self.waiting, {}
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    async def wait(self, timeout: float) -> bool:
-        """Wait for a change; False after `timeout` seconds without one."""
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        self.waiting[future] = None
-        timer = loop.call_later(timeout, _expire, future)
-        try:
-            return (await future) is None
-        except TimeoutError:
-            return False
-        finally:
-            timer.cancel()
-            self.waiting.pop(future, None)
-
-
-def _frame_of(update: _Update) -> Frame:
-    return Frame(FrameKind.UPDATE, update.revision, 1, update.queue, update.event)
-
-
-def _quiet_event(queue: Queue, *, before: QueueState | None = None) -> Event:
-    """The event of a queue's newest revision, where it is not known: made elsewhere, or no change that is kept."""
-    return Event(
-        revision=queue.revision,
-        time=queue.status.update_time,
-        type=EventType.PROGRESS,
-        before=before or queue.status.state,
-        after=queue.status.state,
-    )
-
-
-def _expire(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())
+TIMER_SLACK: Final = 0.001
+"""An event loop's timers may be early by so much, in seconds."""
 
 
 class WatchHub:
@@ -128,127 +41,106 @@ class WatchHub:
         self._records = records
         self._store = store
         self._encode_event = encode_event
+        self._new_topic = partial(Topic, encode_queue=records.encoded, encode_event=encode_event)
         self._instruments = instruments
         self._heartbeat = heartbeat
         self._max_watchers = max_watchers
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, Topic] = {}
         self._watchers = 0
-        self._closing = False
+        self.closing = False
         records.subscribe(self)
 
     def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:  # noqa: ARG002 - see Listener
-        """A revision was made here: encode it once, for everybody who watches."""
-        topic = self._topics.get(queue.queue_id)
-        if topic is None:
-            return
-        update = _Update(
-            revision=queue.revision,
-            time=asyncio.get_running_loop().time(),
-            queue=self._records.encoded(queue),
-            event=self._encode_event(event),
-        )
-        if topic.ring and topic.ring[-1].revision != queue.revision - 1:
-            topic.ring.clear()
-        topic.ring.append(update)
-        topic.queue, topic.event = queue, update.event
-        topic.wake()
+        """A revision was made here."""
+        if (topic := self._topics.get(queue.queue_id)) is not None:
+            topic.changed(queue, event)
 
     def reloaded(self, queue: Queue) -> None:
-        """Revisions were made elsewhere: watchers get one frame that stands for them."""
-        topic = self._topics.get(queue.queue_id)
-        if topic is None or topic.queue.revision >= queue.revision:
-            return
-        topic.ring.clear()
-        event = _quiet_event(queue, before=topic.queue.status.state)
-        topic.queue, topic.event = queue, self._encode_event(event)
-        topic.wake()
+        """Revisions were made elsewhere."""
+        if (topic := self._topics.get(queue.queue_id)) is not None:
+            topic.reloaded(queue)
 
     def close(self) -> None:
         """End all watches, each after its last frame, with `ShuttingDown`; begin no more."""
-        self._closing = True
+        self.closing = True
         for topic in self._topics.values():
             topic.wake()
 
-    async def watch(
-        self, queue_id: str, *, after_revision: int | None = None, heartbeat: float | None = None
-    ) -> AsyncGenerator[Frame, None]:
-        """The frames of a queue, until it has ended.
-
-        Raises `NotFound`, `RevisionInFuture`, `LimitExceeded`, `ShuttingDown`, `Unavailable`.
-        """
-        if self._closing:
-            raise ShuttingDown("this server is shutting down; watch again from the last revision")
-        if self._watchers >= self._max_watchers:
-            raise LimitExceeded(f"this server already has {self._max_watchers} watchers; try again later or elsewhere")
-        self._watchers += 1
-        self._instruments.watchers(+1)
-        topic = None
-        try:
-            topic = await self._join(queue_id)
-            async for frame in self._frames(queue_id, topic, after_revision, heartbeat or self._heartbeat):
-                self._instruments.frame(frame.kind, frame.merged)
-                yield frame
-        finally:
-            self._watchers -= 1
-            self._instruments.watchers(-1)
-            if topic is not None:
-                self._leave(queue_id, topic)
+    def watch(self, queue_id: str, *, after_revision: int | None = None, heartbeat: float | None = None) -> Watch:
+        """The frames of a queue, until it has ended."""
+        return Watch(self, queue_id, after_revision, heartbeat or self._heartbeat)
 
     async def until_ended(self, queue_id: str) -> None:
         """Wait until the queue has ended, or this server shuts down. It is no watch: no limit, no frames."""
         topic = await self._join(queue_id)
         try:
-            while not (topic.queue.ended or self._closing):
-                await topic.wait(self._heartbeat)
+            while not (topic.queue.ended or self.closing):
+                await topic.wait(asyncio.get_running_loop().create_future())
         finally:
             self._leave(queue_id, topic)
 
-    def _leave(self, queue_id: str, topic: _Topic) -> None:
+    # --- for `Watch` --------------------------------------------------------------------------------------------------
+
+    async def enter(self, queue_id: str) -> Topic:
+        """One more watcher of a queue; it is to `exit`. Raises what `Watch` does."""
+        if self.closing:
+            raise shutting_down()
+        if self._watchers >= self._max_watchers:
+            raise LimitExceeded(f"this server already has {self._max_watchers} watchers; try again later or elsewhere")
+        self._count(+1)
+        try:
+            return await self._join(queue_id)
+        except BaseException:
+            self._count(-1)
+            raise
+
+    def exit(self, queue_id: str, topic: Topic) -> None:
+        """One watcher less."""
+        self._count(-1)
+        self._leave(queue_id, topic)
+
+    async def opening(self, queue_id: str, topic: Topic, after: int | None) -> AsyncGenerator[Frame, None]:
+        """The first frames of a watch: a snapshot, or what happened after a revision and before it began."""
+        newest = topic.newest.revision
+        if after is None:
+            yield Frame(FrameKind.SNAPSHOT, newest, newest, self._records.encoded(topic.queue))
+        elif after > newest:
+            raise RevisionInFuture(after, newest)
+        elif topic.reaches_back_to(after + 1):
+            for update in topic.since(after):
+                yield topic.frame(update)
+        elif after < newest:
+            async for frame in self._missed(queue_id, topic, after):  # one at a time: a slow reader costs no memory
+                yield frame
+
+    def final(self, topic: Topic) -> Frame:
+        """The END of a queue that has ended."""
+        return Frame(FrameKind.END, topic.newest.revision, 0, self._records.encoded(topic.queue))
+
+    def sent(self, frame: Frame) -> None:
+        """Count a frame."""
+        self._instruments.frame(frame.kind, frame.merged)
+
+    # --- how ----------------------------------------------------------------------------------------------------------
+
+    def _count(self, change: int) -> None:
+        self._watchers += change
+        self._instruments.watchers(change)
+
+    async def _join(self, queue_id: str) -> Topic:
+        queue = (await self._records.get(queue_id)).queue
+        topic = self._topics.get(queue_id)
+        if topic is None:
+            topic = self._topics[queue_id] = self._new_topic(queue)
+        topic.watchers += 1
+        return topic
+
+    def _leave(self, queue_id: str, topic: Topic) -> None:
         topic.watchers -= 1
         if not topic.watchers:
             self._topics.pop(queue_id, None)
 
-    async def _join(self, queue_id: str) -> _Topic:
-        queue = (await self._records.get(queue_id)).queue
-        topic = self._topics.get(queue_id)
-        if topic is None:
-            topic = self._topics[queue_id] = _Topic(queue)
-        topic.watchers += 1
-        return topic
-
-    async def _frames(
-        self, queue_id: str, topic: _Topic, after: int | None, heartbeat: float
-    ) -> AsyncGenerator[Frame, None]:
-        if after is None:
-            queue = topic.queue
-            seen = queue.revision
-            yield Frame(FrameKind.SNAPSHOT, seen, seen, self._records.encoded(queue))
-        else:
-            if after > topic.queue.revision:
-                raise RevisionInFuture(after, topic.queue.revision)
-            seen = after
-            if self._in_ring(topic, seen + 1):
-                for frame in [_frame_of(update) for update in topic.ring if update.revision > seen]:
-                    seen = frame.revision
-                    yield frame
-            elif seen < topic.queue.revision:
-                async for frame in self._missed(queue_id, topic, seen):  # one at a time: a slow reader costs no memory
-                    seen = frame.revision
-                    yield frame
-        while True:
-            if seen < topic.queue.revision:
-                frame = self._next(topic, seen)
-                seen = frame.revision
-                yield frame
-            elif topic.queue.ended:
-                yield Frame(FrameKind.END, seen, 0, self._records.encoded(topic.queue))
-                return
-            elif self._closing:
-                raise ShuttingDown("this server is shutting down; watch again from the last revision")
-            elif not await topic.wait(heartbeat):
-                yield Frame(FrameKind.HEARTBEAT, seen, 0)
-
-    async def _missed(self, queue_id: str, topic: _Topic, after: int) -> AsyncGenerator[Frame, None]:
+    async def _missed(self, queue_id: str, topic: Topic, after: int) -> AsyncGenerator[Frame, None]:
         """What history has of the changes after a revision, or a RESYNC where it does not reach back to it."""
         entries = await self._store.history(queue_id)
         if not entries or entries[0].revision > max(after, 1):
@@ -262,19 +154,106 @@ class WatchHub:
                 yield Frame(FrameKind.UPDATE, past.revision, past.revision - seen, encoded, encoded_event)
                 seen = past.revision
 
-    @staticmethod
-    def _in_ring(topic: _Topic, revision: int) -> bool:
-        return bool(topic.ring) and topic.ring[0].revision <= revision <= topic.ring[-1].revision
 
-    def _next(self, topic: _Topic, seen: int) -> Frame:
-        """The update after the one that was seen, or one frame for all that were missed."""
-        newest = topic.queue
-        if self._in_ring(topic, seen + 1):
-            update = topic.ring[seen + 1 - topic.ring[0].revision]
-            fresh = asyncio.get_running_loop().time() - update.time <= FRESH
-            if fresh or update.revision == newest.revision:
-                return _frame_of(update)
-        if not topic.event:
-            topic.event = self._encode_event(_quiet_event(newest))
-        merged = newest.revision - seen
-        return Frame(FrameKind.UPDATE, newest.revision, merged, self._records.encoded(newest), topic.event)
+class Watch:
+    """One watch: iterate over its frames; `aclose` where it is left before its end.
+
+    An iterator with a state and no generator in generators, because with a thousand watchers every layer on a frame's
+    way counts. Raises `NotFound`, `RevisionInFuture`, `LimitExceeded`, `ShuttingDown`, `Unavailable`; then it is over.
+    """
+
+    def __init__(self, hub: WatchHub, queue_id: str, after: int | None, heartbeat: float) -> None:
+        """Made by `WatchHub.watch`; it begins with the first frame that is asked for."""
+        self._hub = hub
+        self._queue_id = queue_id
+        self._after = after
+        self._heartbeat = heartbeat
+        self._topic: Topic | None = None
+        self._opening: AsyncGenerator[Frame, None] | None = None
+        self._seen = after or 0
+        self._over = False
+        self._future: asyncio.Future[bool] | None = None
+        self._waiting_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __aiter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __anext__(self) -> Frame:
+        """The next frame, as soon as there is one."""
+        topic = self._topic
+        try:
+            if topic is None or self._opening is not None:
+                topic, frame = await self._open()
+            else:
+                frame = None
+            if frame is None:
+                frame = topic.next(self._seen) if self._seen < topic.newest.revision else await self._await(topic)
+        except BaseException:
+            await self.aclose()
+            raise
+        self._seen = frame.revision
+        self._hub.sent(frame)
+        if frame.kind is FrameKind.END:
+            await self.aclose()
+        return frame
+
+    async def aclose(self) -> None:
+        """End the watch. May be repeated."""
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._opening is not None:
+            await self._opening.aclose()
+        topic, self._topic = self._topic, None
+        if topic is not None:
+            self._hub.exit(self._queue_id, topic)
+
+    async def _open(self) -> tuple[Topic, Frame | None]:
+        """Begin, if it has not begun, and answer the next of the first frames; None: there is no more of them."""
+        if self._over:
+            raise StopAsyncIteration
+        if self._topic is None:
+            self._topic = await self._hub.enter(self._queue_id)
+            self._opening = self._hub.opening(self._queue_id, self._topic, self._after)
+        assert self._opening is not None
+        async for frame in self._opening:
+            return self._topic, frame
+        self._opening = None
+        return self._topic, None
+
+    async def _await(self, topic: Topic) -> Frame:
+        """The next frame where there is nothing new."""
+        if topic.queue.ended:
+            return self._hub.final(topic)
+        if self._hub.closing:
+            raise shutting_down()
+        loop = asyncio.get_running_loop()
+        self._waiting_since = loop.time()
+        if self._timer is None:  # one timer for many waits: it looks how long this one has been
+            self._timer = loop.call_at(self._waiting_since + self._heartbeat, self._beat)
+        self._future = loop.create_future()
+        try:
+            changed = await topic.wait(self._future)
+        finally:
+            self._future = None
+        if not changed:
+            return Frame(FrameKind.HEARTBEAT, self._seen, 0)
+        return topic.next(self._seen) if self._seen < topic.newest.revision else await self._await(topic)
+
+    def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        since = loop.time() if self._future is None else self._waiting_since  # else a frame is on its way
+        due = since + self._heartbeat
+        if due > loop.time() + TIMER_SLACK:
+            self._timer = loop.call_at(due, self._beat)
+            return
+        self._timer = None
+        if self._future is not None and not self._future.done():
+            self._future.set_result(False)
+
+
+def shutting_down() -> ShuttingDown:
+    """What ends a watch when the server stops."""
+    return ShuttingDown("this server is shutting down; watch again from the last revision")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
@@ -54,6 +55,8 @@ class _Shelf:
 
     def add(self, kind: type[M], name: str, help_text: str, labels: Sequence[str] = (), **options: Any) -> M:
         metric = kind(f"{PREFIX}_{name}", help_text, labels, registry=self.registry, **options)
+        if labels:  # prometheus_client takes a lock and builds a key for every look-up; ours are few, and never removed
+            metric.labels = cache(metric.labels)  # type: ignore[method-assign]
         self.descriptions.append(Description(f"{PREFIX}_{name}", kind.__name__.lower(), tuple(labels), help_text))
         return metric
 

@@ -1,14 +1,13 @@
 """What surrounds every call: identity, errors, metrics, and bytes that are already made.
 
 Handlers are wrapped here and not by interceptors, which `grpc.aio` runs as extra coroutines on every message. A handler
-answers a message, or bytes that are the serialised message; those are sent as they are.
+answers a message, or bytes that are the serialised message; those are sent as they are. A streaming one writes bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -26,7 +25,8 @@ log = structlog.get_logger(__name__)
 Request = TypeVar("Request", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, Context], Awaitable[Message | bytes]]
-Stream = Callable[[Any, Context], AsyncGenerator[Message | bytes, None]]
+Stream = Callable[[Any, Context], Awaitable[None]]
+"""Writes its frames, as bytes, to the context: a generator would be one more coroutine on every frame's way."""
 
 CALLER_KEY = "x-requested-by"
 CALLER_LIMIT = 256
@@ -63,15 +63,11 @@ class Surroundings:
     def streaming(self, method: str, behaviour: Stream, request: type[Message]) -> Any:
         """The method handler of a server-streaming call."""
 
-        async def call(raw: bytes, context: Context) -> AsyncGenerator[Message | bytes, None]:
-            async with (
-                _Call(self, method, context),
-                aclosing(behaviour(_parse(request, raw, self.max_bytes), context)) as frames,
-            ):
-                async for frame in frames:
-                    yield frame
+        async def call(raw: bytes, context: Context) -> None:
+            async with _Call(self, method, context):
+                await behaviour(_parse(request, raw, self.max_bytes), context)
 
-        return grpc.unary_stream_rpc_method_handler(call, response_serializer=_to_bytes)
+        return grpc.unary_stream_rpc_method_handler(call)
 
 
 class _Call:

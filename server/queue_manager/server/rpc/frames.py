@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from queue_manager.server.application.watch import Frame, FrameKind
+from queue_manager.server.application.topic import Frame, FrameKind
 from queue_manager.v1 import service_pb2
 
 KINDS: Final = {kind: service_pb2.FrameKind.Value(f"FRAME_KIND_{kind}") for kind in FrameKind}
@@ -45,6 +45,7 @@ def _head(kind: FrameKind, revision: int, merged: int) -> bytes:
     ).SerializeToString()
 
 
+@lru_cache(maxsize=4096)
 def _varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final, cast
 
 from queue_manager.server.application.queues import QueueService
@@ -72,16 +72,13 @@ class Servicer:
             next_page_token=encode_token(cursor, query) if cursor else "",
         )
 
-    async def WatchQueue(self, request: service_pb2.WatchQueueRequest, context: Context) -> AsyncGenerator[bytes, None]:
+    async def WatchQueue(self, request: service_pb2.WatchQueueRequest, context: Context) -> None:
         """See the contract."""
         heartbeat = requests.watch_request(request)
         after = request.after_revision if request.HasField("after_revision") else None
-        frames = self._service.watch(request.queue_id, after_revision=after, heartbeat=heartbeat)
-        try:
+        async with aclosing(self._service.watch(request.queue_id, after_revision=after, heartbeat=heartbeat)) as frames:
             async for frame in frames:
-                yield frame_bytes(frame)
-        finally:
-            await frames.aclose()
+                await context.write(frame_bytes(frame))
 
     async def ListTargets(self, request: service_pb2.ListTargetsRequest, context: Context) -> bytes:
         """See the contract."""

@@ -1,0 +1,159 @@
+"""What is watched of one queue: its newest updates, their frames, and who waits for the next.
+
+An update is encoded once however many watch, and only when somebody is to have it. Which frame follows a revision is
+decided here; who watches, and how a watch begins and ends, is `watch`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from queue_manager.server.domain.history import Event, EventType
+from queue_manager.server.domain.model import Queue, QueueState
+
+RING: Final = 32
+"""Updates kept for watchers that are a little behind."""
+FRESH: Final = 0.025
+"""For how long, in seconds, an update is handed on by itself; after that a watcher is behind and gets a merged one."""
+SHARED: Final = 0.005
+"""A watcher that is behind is given an update that is at most this old, in seconds, and encoded already, rather than
+that the newest is encoded for it. With a thousand changes a second and a thousand watchers, every change is the newest
+one for somebody."""
+
+
+class FrameKind(StrEnum):
+    """What a frame is; `service.proto` explains each."""
+
+    SNAPSHOT = "SNAPSHOT"
+    UPDATE = "UPDATE"
+    RESYNC = "RESYNC"
+    HEARTBEAT = "HEARTBEAT"
+    END = "END"
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One frame: `queue` and `event` are encoded, and shared by all watchers; empty where there is none."""
+
+    kind: FrameKind
+    revision: int
+    merged: int
+    queue: bytes = b""
+    event: bytes = b""
+
+
+class Update:
+    """A revision, and once somebody has needed it its frame."""
+
+    __slots__ = ("event", "frame", "queue", "revision", "time")
+
+    def __init__(self, queue: Queue, event: Event) -> None:
+        """The queue after a change, and the event that stands for it."""
+        self.queue = queue
+        self.revision = queue.revision
+        self.event = event
+        self.time = asyncio.get_running_loop().time()
+        self.frame: Frame | None = None
+
+
+class Topic:
+    """The newest updates of a watched queue."""
+
+    __slots__ = ("_encode_event", "_encode_queue", "_encoded", "newest", "ring", "waiting", "watchers")
+
+    def __init__(
+        self, queue: Queue, *, encode_queue: Callable[[Queue], bytes], encode_event: Callable[[Event], bytes]
+    ) -> None:
+        """As the queue is now; how it came to it is not known here."""
+        self._encode_queue = encode_queue
+        self._encode_event = encode_event
+        self._encoded: Update | None = None  # the newest of those that have a frame
+        self.newest = Update(queue, quiet_event(queue))
+        self.ring: deque[Update] = deque(maxlen=RING)
+        self.waiting: dict[asyncio.Future[bool], None] = {}  # ordered, so that simulated runs replay
+        self.watchers = 0
+
+    @property
+    def queue(self) -> Queue:
+        """As it is now."""
+        return self.newest.queue
+
+    def changed(self, queue: Queue, event: Event) -> None:
+        """The next revision."""
+        update = Update(queue, event)
+        if self.ring and self.ring[-1].revision != queue.revision - 1:
+            self.ring.clear()
+        self.ring.append(update)
+        self.newest = update
+        self.wake()
+
+    def reloaded(self, queue: Queue) -> None:
+        """A later revision that was found: watchers get one frame for all that they have not seen."""
+        if queue.revision > self.newest.revision:
+            self.ring.clear()
+            self.newest = Update(queue, quiet_event(queue, before=self.queue.status.state))
+            self.wake()
+
+    def reaches_back_to(self, revision: int) -> bool:
+        """Whether the ring has this revision."""
+        return bool(self.ring) and self.ring[0].revision <= revision <= self.newest.revision
+
+    def since(self, revision: int) -> list[Update]:
+        """What the ring has after this revision."""
+        return [update for update in self.ring if update.revision > revision]
+
+    def next(self, seen: int) -> Frame:
+        """The update after the one that was seen, or one frame for all that were missed. There must be one."""
+        newest, ring = self.newest, self.ring
+        if seen + 1 == newest.revision:
+            return newest.frame or self.frame(newest)
+        now = asyncio.get_running_loop().time()
+        if ring and seen >= ring[0].revision - 1:
+            following = ring[seen + 1 - ring[0].revision]
+            if now - following.time <= FRESH:
+                return following.frame or self.frame(following)
+        chosen, encoded = newest, self._encoded
+        if encoded is not None and encoded.revision > seen and now - encoded.time <= SHARED:
+            chosen = encoded
+        frame = chosen.frame or self.frame(chosen)
+        return Frame(FrameKind.UPDATE, frame.revision, frame.revision - seen, frame.queue, frame.event)
+
+    def frame(self, update: Update) -> Frame:
+        """An update by itself."""
+        if update.frame is None:
+            queue, event = self._encode_queue(update.queue), self._encode_event(update.event)
+            update.frame = Frame(FrameKind.UPDATE, update.revision, 1, queue, event)
+            if self._encoded is None or self._encoded.revision < update.revision:
+                self._encoded = update
+        return update.frame
+
+    def wake(self) -> None:
+        """Have everybody look who waits."""
+        waiting, self.waiting = self.waiting, {}
+        for future in waiting:
+            if not future.done():
+                future.set_result(True)
+
+    async def wait(self, future: asyncio.Future[bool]) -> bool:
+        """Wait for a change, with a new future that others may end, too: with what they set it to. A change is True."""
+        self.waiting[future] = None
+        try:
+            return await future
+        finally:
+            self.waiting.pop(future, None)
+
+
+def quiet_event(queue: Queue, *, before: QueueState | None = None) -> Event:
+    """The event of a queue's newest revision, where it is not known: made elsewhere, or no change that is kept."""
+    return Event(
+        revision=queue.revision,
+        time=queue.status.update_time,
+        type=EventType.PROGRESS,
+        before=before or queue.status.state,
+        after=queue.status.state,
+    )
