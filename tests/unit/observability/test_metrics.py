@@ -38,7 +38,8 @@ async def request(port: int, path: str = "/metrics", method: str = "GET", host: 
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """A sample of the registry."""
+    """A sample of the registry, as a scrape would see it."""
+    metrics.sample()
     return metrics.registry.get_sample_value(f"queue_manager_{name}", labels)
 
 

@@ -9,6 +9,11 @@ from queue_manager.server.domain.model import Queue
 class Instruments:
     """Does nothing; override what is of interest. Times are seconds."""
 
+    updates: int = 0
+    """UPDATE frames that were handed to watchers beside those that `frame` tells: too many for a call each."""
+    revisions: int = 0
+    """How many revisions these stood for."""
+
     def changed(self, before: Queue | None, after: Queue, event: Event | None) -> None:
         """A queue's record has a new form: created (`before` is None), changed, or loaded from the store (no event)."""
 
@@ -35,4 +40,4 @@ class Instruments:
         """Subscribers came or went."""
 
     def frame(self, kind: str, merged: int) -> None:
-        """A frame was handed to a watcher."""
+        """A frame was handed to a watcher, and is not among `updates`."""

@@ -27,6 +27,10 @@ that the newest is encoded for it. With a thousand changes a second and a thousa
 one for somebody."""
 
 
+FRAMES: Final = 64
+"""Frames that are kept of an update: its watchers may all have seen another revision before it."""
+
+
 class FrameKind(StrEnum):
     """What a frame is; `service.proto` explains each."""
 
@@ -37,34 +41,37 @@ class FrameKind(StrEnum):
     END = "END"
 
 
-class Frame(msgspec.Struct, frozen=True, gc=False):
-    """One frame: `queue` and `event` are encoded, and shared by all watchers; empty where there is none."""
+class Frame(msgspec.Struct, gc=False):
+    """One frame: `queue` and `event` are encoded, and empty where there is none. Watchers share it, so don't change it."""
 
     kind: FrameKind
     revision: int
     merged: int
     queue: bytes = b""
     event: bytes = b""
+    wire: bytes = b""
+    """Room for the form in which it is sent, for whoever sends it first."""
 
 
 class Update:
-    """A revision, and once somebody has needed it its frame."""
+    """A revision, and the frames that bring it."""
 
-    __slots__ = ("event", "frame", "queue", "revision", "time")
+    __slots__ = ("event", "frames", "queue", "revision", "time")
 
-    def __init__(self, queue: Queue, event: Event) -> None:
-        """The queue after a change, and the event that stands for it."""
+    def __init__(self, queue: Queue, event: Event, time: float) -> None:
+        """The queue after a change, the event that stands for it, and when it was made on the loop's clock."""
         self.queue = queue
         self.revision = queue.revision
         self.event = event
-        self.time = asyncio.get_running_loop().time()
-        self.frame: Frame | None = None
+        self.time = time
+        self.frames: dict[int, Frame] = {}
+        """By how many revisions they stand for; empty until somebody is to have one."""
 
 
 class Topic:
     """The newest updates of a watched queue."""
 
-    __slots__ = ("_encode_event", "_encode_queue", "_encoded", "newest", "ring", "waiting", "watchers")
+    __slots__ = ("_encode_event", "_encode_queue", "_encoded", "_now", "newest", "ring", "waiting", "watchers")
 
     def __init__(
         self, queue: Queue, *, encode_queue: Callable[[Queue], bytes], encode_event: Callable[[Event], bytes]
@@ -72,8 +79,9 @@ class Topic:
         """As the queue is now; how it came to it is not known here."""
         self._encode_queue = encode_queue
         self._encode_event = encode_event
-        self._encoded: Update | None = None  # the newest of those that have a frame
-        self.newest = Update(queue, quiet_event(queue))
+        self._encoded: Update | None = None  # the newest of those that have frames
+        self._now = asyncio.get_running_loop().time
+        self.newest = Update(queue, quiet_event(queue), self._now())
         self.ring: deque[Update] = deque(maxlen=RING)
         self.waiting: dict[asyncio.Future[bool], None] = {}  # ordered, so that simulated runs replay
         self.watchers = 0
@@ -85,7 +93,7 @@ class Topic:
 
     def changed(self, queue: Queue, event: Event) -> None:
         """The next revision."""
-        update = Update(queue, event)
+        update = Update(queue, event, self._now())
         if self.ring and self.ring[-1].revision != queue.revision - 1:
             self.ring.clear()
         self.ring.append(update)
@@ -96,7 +104,8 @@ class Topic:
         """A later revision that was found: watchers get one frame for all that they have not seen."""
         if queue.revision > self.newest.revision:
             self.ring.clear()
-            self.newest = Update(queue, quiet_event(queue, before=self.queue.status.state))
+            event = quiet_event(queue, before=self.queue.status.state)
+            self.newest = Update(queue, event, self._now())
             self.wake()
 
     def reaches_back_to(self, revision: int) -> bool:
@@ -107,30 +116,40 @@ class Topic:
         """What the ring has after this revision."""
         return [update for update in self.ring if update.revision > revision]
 
-    def next(self, seen: int) -> Frame:
-        """The update after the one that was seen, or one frame for all that were missed. There must be one."""
+    def after(self, seen: int) -> Update:
+        """The update that a watcher is to have who has seen this revision; there must be one.
+
+        It is the following one while that is fresh, else one that stands for all that were missed.
+        """
         newest, ring = self.newest, self.ring
         if seen + 1 == newest.revision:
-            return newest.frame or self.frame(newest)
-        now = asyncio.get_running_loop().time()
+            return newest
+        now = self._now()
         if ring and seen >= ring[0].revision - 1:
             following = ring[seen + 1 - ring[0].revision]
             if now - following.time <= FRESH:
-                return following.frame or self.frame(following)
-        chosen, encoded = newest, self._encoded
+                return following
+        encoded = self._encoded
         if encoded is not None and encoded.revision > seen and now - encoded.time <= SHARED:
-            chosen = encoded
-        frame = chosen.frame or self.frame(chosen)
-        return Frame(FrameKind.UPDATE, frame.revision, frame.revision - seen, frame.queue, frame.event)
+            return encoded
+        return newest
 
-    def frame(self, update: Update) -> Frame:
-        """An update by itself."""
-        if update.frame is None:
+    def frame(self, update: Update, merged: int = 1) -> Frame:
+        """The frame of an update that stands for so many revisions."""
+        frames = update.frames
+        if (frame := frames.get(merged)) is not None:
+            return frame
+        if frames:
+            other = next(iter(frames.values()))
+            frame = Frame(FrameKind.UPDATE, update.revision, merged, other.queue, other.event)
+        else:
             queue, event = self._encode_queue(update.queue), self._encode_event(update.event)
-            update.frame = Frame(FrameKind.UPDATE, update.revision, 1, queue, event)
+            frame = Frame(FrameKind.UPDATE, update.revision, merged, queue, event)
             if self._encoded is None or self._encoded.revision < update.revision:
                 self._encoded = update
-        return update.frame
+        if len(frames) < FRAMES:
+            frames[merged] = frame
+        return frame
 
     def wake(self) -> None:
         """Have everybody look who waits."""

@@ -42,7 +42,7 @@ class WatchHub:
         self._store = store
         self._encode_event = encode_event
         self._new_topic = partial(Topic, encode_queue=records.encoded, encode_event=encode_event)
-        self._instruments = instruments
+        self.instruments = instruments
         self._heartbeat = heartbeat
         self._max_watchers = max_watchers
         self._topics: dict[str, Topic] = {}
@@ -117,15 +117,11 @@ class WatchHub:
         """The END of a queue that has ended."""
         return Frame(FrameKind.END, topic.newest.revision, 0, self._records.encoded(topic.queue))
 
-    def sent(self, frame: Frame) -> None:
-        """Count a frame."""
-        self._instruments.frame(frame.kind, frame.merged)
-
     # --- how ----------------------------------------------------------------------------------------------------------
 
     def _count(self, change: int) -> None:
         self._watchers += change
-        self._instruments.watchers(change)
+        self.instruments.watchers(change)
 
     async def _join(self, queue_id: str) -> Topic:
         queue = (await self._records.get(queue_id)).queue
@@ -162,9 +158,15 @@ class Watch:
     way counts. Raises `NotFound`, `RevisionInFuture`, `LimitExceeded`, `ShuttingDown`, `Unavailable`; then it is over.
     """
 
+    __slots__ = (
+        *("_after", "_future", "_heartbeat", "_hub", "_instruments", "_opening", "_over", "_queue_id", "_seen"),
+        *("_timer", "_topic", "_waiting_since"),
+    )
+
     def __init__(self, hub: WatchHub, queue_id: str, after: int | None, heartbeat: float) -> None:
         """Made by `WatchHub.watch`; it begins with the first frame that is asked for."""
         self._hub = hub
+        self._instruments = hub.instruments
         self._queue_id = queue_id
         self._after = after
         self._heartbeat = heartbeat
@@ -182,21 +184,17 @@ class Watch:
 
     async def __anext__(self) -> Frame:
         """The next frame, as soon as there is one."""
-        topic = self._topic
-        try:
-            if topic is None or self._opening is not None:
-                topic, frame = await self._open()
-            else:
-                frame = None
-            if frame is None:
-                frame = topic.next(self._seen) if self._seen < topic.newest.revision else await self._await(topic)
-        except BaseException:
-            await self.aclose()
-            raise
+        topic, seen = self._topic, self._seen
+        if topic is None or self._opening is not None or seen >= topic.newest.revision:
+            frame = await self._first_or_later()
+            self._instruments.frame(frame.kind, frame.merged)
+        else:  # the way of most frames where there is much to say: nothing that is not needed
+            update = topic.after(seen)
+            merged = update.revision - seen
+            frame = update.frames.get(merged) or topic.frame(update, merged)
+            self._instruments.updates += 1
+            self._instruments.revisions += merged
         self._seen = frame.revision
-        self._hub.sent(frame)
-        if frame.kind is FrameKind.END:
-            await self.aclose()
         return frame
 
     async def aclose(self) -> None:
@@ -210,37 +208,52 @@ class Watch:
         if topic is not None:
             self._hub.exit(self._queue_id, topic)
 
-    async def _open(self) -> tuple[Topic, Frame | None]:
-        """Begin, if it has not begun, and answer the next of the first frames; None: there is no more of them."""
+    async def _first_or_later(self) -> Frame:
+        """The next frame, where it is not simply the next update."""
         if self._over:
             raise StopAsyncIteration
+        try:
+            frame = await self._opening_frame()
+            if frame is None:
+                assert self._topic is not None
+                frame = await self._await(self._topic)
+        except BaseException:
+            await self.aclose()
+            raise
+        if frame.kind is FrameKind.END:
+            await self.aclose()
+        return frame
+
+    async def _opening_frame(self) -> Frame | None:
+        """Begin, if it has not begun, and answer the next of the first frames; None: there is no more of them."""
         if self._topic is None:
             self._topic = await self._hub.enter(self._queue_id)
             self._opening = self._hub.opening(self._queue_id, self._topic, self._after)
-        assert self._opening is not None
-        async for frame in self._opening:
-            return self._topic, frame
-        self._opening = None
-        return self._topic, None
+        if self._opening is not None:
+            async for frame in self._opening:
+                return frame
+            self._opening = None
+        return None
 
     async def _await(self, topic: Topic) -> Frame:
-        """The next frame where there is nothing new."""
-        if topic.queue.ended:
-            return self._hub.final(topic)
-        if self._hub.closing:
-            raise shutting_down()
+        """The next update, waited for; a heartbeat after a while; the END of a queue that has ended."""
         loop = asyncio.get_running_loop()
         self._waiting_since = loop.time()
-        if self._timer is None:  # one timer for many waits: it looks how long this one has been
-            self._timer = loop.call_at(self._waiting_since + self._heartbeat, self._beat)
-        self._future = loop.create_future()
-        try:
-            changed = await topic.wait(self._future)
-        finally:
-            self._future = None
-        if not changed:
-            return Frame(FrameKind.HEARTBEAT, self._seen, 0)
-        return topic.next(self._seen) if self._seen < topic.newest.revision else await self._await(topic)
+        while self._seen >= topic.newest.revision:
+            if topic.queue.ended:
+                return self._hub.final(topic)
+            if self._hub.closing:
+                raise shutting_down()
+            if self._timer is None:  # one timer for many waits: it looks how long this one has been
+                self._timer = loop.call_at(self._waiting_since + self._heartbeat, self._beat)
+            self._future = loop.create_future()
+            try:
+                if not await topic.wait(self._future):
+                    return Frame(FrameKind.HEARTBEAT, self._seen, 0)
+            finally:
+                self._future = None
+        update = topic.after(self._seen)
+        return topic.frame(update, update.revision - self._seen)
 
     def _beat(self) -> None:
         loop = asyncio.get_running_loop()

@@ -6,7 +6,7 @@ from collections import Counter
 from time import perf_counter
 
 from queue_manager.server.application.instruments import Instruments
-from queue_manager.server.domain.history import Event
+from queue_manager.server.domain.history import Event, EventType
 from queue_manager.server.domain.model import TERMINAL_JOB_STATES, JobState, Queue, QueueState
 from queue_manager.server.observability.metrics import Metrics
 
@@ -20,6 +20,7 @@ class MeteredInstruments(Instruments):
         # What was counted for each queue that is not settled. Kept here, because a record may be forgotten and loaded
         # again without that anything has changed.
         self._counted: dict[str, tuple[QueueState, Counter[JobState]]] = {}
+        metrics.before_sample.append(self.flush)
         for state in QueueState:
             metrics.queues.labels(state.value).set(0)
         for job_state in JobState:
@@ -32,6 +33,8 @@ class MeteredInstruments(Instruments):
             self._count_ends(before, after, event)
         if before is not None and _has_reported(after) and not _has_reported(before):
             self._metrics.start_latency_seconds.observe(after.status.update_time - after.spec.create_time)
+        if event is not None and event.type is EventType.PROGRESS and after.queue_id in self._counted:
+            return  # no state is another one
         self._uncount(after.queue_id)
         if after.settled:
             return
@@ -72,11 +75,18 @@ class MeteredInstruments(Instruments):
 
     def frame(self, kind: str, merged: int) -> None:
         """Count it, and what was merged into it."""
+        if kind == "UPDATE":
+            self.updates, self.revisions = self.updates + 1, self.revisions + merged
+            return
         self._metrics.watch_frames_total.labels(kind).inc()
-        if kind == "UPDATE" and merged > 1:
-            self._metrics.watch_frames_coalesced_total.inc(merged - 1)
         if kind == "RESYNC":
             self._metrics.watch_resyncs_total.inc()
+
+    def flush(self) -> None:
+        """Count the updates that were added up."""
+        self._metrics.watch_frames_total.labels("UPDATE").inc(self.updates)
+        self._metrics.watch_frames_coalesced_total.inc(self.revisions - self.updates)
+        self.updates = self.revisions = 0
 
     def _count_ends(self, before: Queue | None, after: Queue, event: Event) -> None:
         if after.ended and not (before is not None and before.ended):

@@ -70,6 +70,8 @@ class Metrics:
         self.registry: Final = shelf.registry
         self.descriptions: Final[Sequence[Description]] = shelf.descriptions
         self.samples: Final = Samples()
+        self.before_sample: Final[list[Callable[[], None]]] = []
+        """Called before the registry is read: what is added up elsewhere is brought here."""
         add = shelf.add
 
         self.rpc_total = add(Counter, "rpc_total", "gRPC calls that have ended.", ("method", "code"))
@@ -158,7 +160,9 @@ class Metrics:
         GCCollector(registry=self.registry)
 
     def sample(self) -> None:
-        """Ask `samples`. Call it on the event loop, before the registry is read."""
+        """Ask `samples` and all of `before_sample`. Call it on the event loop, before the registry is read."""
+        for bring in self.before_sample:
+            bring()
         self.reconcile_queue_depth.set(self.samples.reconcile_queue_depth())
         self.reconcile_oldest_key_age_seconds.set(self.samples.reconcile_oldest_key_age())
         self.outbox_depth.set(self.samples.outbox_depth())

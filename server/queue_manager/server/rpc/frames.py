@@ -6,7 +6,6 @@ a frame is its own few bytes followed by the queue's and the event's, which are 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 from queue_manager.server.application.topic import Frame, FrameKind
@@ -24,13 +23,18 @@ _GET_QUEUE_TAG: Final = bytes(
 
 
 def frame_bytes(frame: Frame) -> bytes:
-    """A frame as a serialised `WatchQueueResponse`."""
-    parts = [_head(frame.kind, frame.revision, frame.merged)]
-    if frame.queue:
-        parts += [_QUEUE_TAG, _varint(len(frame.queue)), frame.queue]
-    if frame.event:
-        parts += [_EVENT_TAG, _varint(len(frame.event)), frame.event]
-    return b"".join(parts)
+    """A frame as a serialised `WatchQueueResponse`; made once."""
+    if not frame.wire:
+        head = service_pb2.WatchQueueResponse(
+            kind=KINDS[frame.kind], revision=frame.revision, revisions_merged=frame.merged
+        )
+        parts = [head.SerializeToString()]
+        if frame.queue:
+            parts += [_QUEUE_TAG, _varint(len(frame.queue)), frame.queue]
+        if frame.event:
+            parts += [_EVENT_TAG, _varint(len(frame.event)), frame.event]
+        frame.wire = b"".join(parts)
+    return frame.wire
 
 
 def get_queue_bytes(queue: bytes) -> bytes:
@@ -38,14 +42,6 @@ def get_queue_bytes(queue: bytes) -> bytes:
     return b"".join((_GET_QUEUE_TAG, _varint(len(queue)), queue))
 
 
-@lru_cache(maxsize=4096)
-def _head(kind: FrameKind, revision: int, merged: int) -> bytes:
-    return service_pb2.WatchQueueResponse(
-        kind=KINDS[kind], revision=revision, revisions_merged=merged
-    ).SerializeToString()
-
-
-@lru_cache(maxsize=4096)
 def _varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:

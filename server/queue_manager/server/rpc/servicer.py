@@ -77,8 +77,9 @@ class Servicer:
         heartbeat = requests.watch_request(request)
         after = request.after_revision if request.HasField("after_revision") else None
         async with aclosing(self._service.watch(request.queue_id, after_revision=after, heartbeat=heartbeat)) as frames:
+            write = context.write
             async for frame in frames:
-                await context.write(frame_bytes(frame))
+                await write(frame.wire or frame_bytes(frame))
 
     async def ListTargets(self, request: service_pb2.ListTargetsRequest, context: Context) -> bytes:
         """See the contract."""
