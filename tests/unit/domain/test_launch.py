@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.catalogue import Catalogue, Parameter, Target, TargetType, TimeRangeEnd
-from queue_manager.server.domain.launch import LaunchSpec, Platform, launch_spec, worker_key
+from queue_manager.server.domain.launch import LaunchSpec, LaunchSpecs, Platform, worker_key
 from queue_manager.server.domain.model import Job, JobSpec, Lifetime, Queue
 from queue_manager.server.domain.request import JobRequest, StartRequest
 from tests.unit.domain.samples import CATALOGUE, accepted, job, payload, start
@@ -35,7 +35,7 @@ def specs(
 ) -> dict[str, LaunchSpec]:
     """What each job of the request is launched with."""
     queue = accepted(request, catalogue=catalogue)
-    return {entry.name: launch_spec(queue, entry, catalogue, platform) for entry in queue.jobs}
+    return {entry.name: LaunchSpecs(catalogue, platform)(queue, entry) for entry in queue.jobs}
 
 
 def only(request: JobRequest, *, catalogue: Catalogue = CATALOGUE, **fields: Any) -> LaunchSpec:
@@ -198,29 +198,29 @@ def test_the_key_names_the_attempt() -> None:
     assert (one.queue_id, one.job, one.attempt) == (queue.queue_id, "loader-producer", 1)
     assert one.name != two.name
     assert two.name.endswith("-a2")
-    assert launch_spec(queue, second, CATALOGUE, PLATFORM).key == two
+    assert LaunchSpecs(CATALOGUE, PLATFORM)(queue, second).key == two
 
 
 def test_the_hash_covers_everything_that_is_launched() -> None:
     queue = accepted(start(time_range="2024-08-01:2024-08-01"))
-    base = launch_spec(queue, queue.jobs[0], CATALOGUE, PLATFORM)
+    base = LaunchSpecs(CATALOGUE, PLATFORM)(queue, queue.jobs[0])
     other_catalogue = builtin_catalogue(simulated_command=["x"])
     others = [
-        launch_spec(queue, changed(queue, image="other"), CATALOGUE, PLATFORM),
-        launch_spec(queue, changed(queue, timeout=5.0), CATALOGUE, PLATFORM),
-        launch_spec(queue, changed(queue, parameters={"limit": "5"}), CATALOGUE, PLATFORM),
-        launch_spec(queue, queue.jobs[0], other_catalogue, PLATFORM),
-        launch_spec(queue, queue.jobs[0], CATALOGUE, Platform()),
+        LaunchSpecs(CATALOGUE, PLATFORM)(queue, changed(queue, image="other")),
+        LaunchSpecs(CATALOGUE, PLATFORM)(queue, changed(queue, timeout=5.0)),
+        LaunchSpecs(CATALOGUE, PLATFORM)(queue, changed(queue, parameters={"limit": "5"})),
+        LaunchSpecs(other_catalogue, PLATFORM)(queue, queue.jobs[0]),
+        LaunchSpecs(CATALOGUE, Platform())(queue, queue.jobs[0]),
     ]
     hashes = {base.spec_hash, *(spec.spec_hash for spec in others)}
     assert len(hashes) == 1 + len(others)
-    assert launch_spec(queue, queue.jobs[0], CATALOGUE, PLATFORM) == base
+    assert LaunchSpecs(CATALOGUE, PLATFORM)(queue, queue.jobs[0]) == base
 
 
 def test_a_target_that_the_catalogue_no_longer_knows_is_launched_from_the_record() -> None:
     """After an upgrade, queues that were accepted before it still have to run."""
     queue = accepted(start(job(parameters={"limit": "7"}, timeout=9.0)))
-    spec = launch_spec(queue, queue.jobs[0], Catalogue.of([]), PLATFORM)
+    spec = LaunchSpecs(Catalogue.of([]), PLATFORM)(queue, queue.jobs[0])
     assert spec.command == ()
     assert spec.image == queue.jobs[0].spec.image
     assert spec.timeout == 9.0

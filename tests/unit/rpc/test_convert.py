@@ -16,7 +16,7 @@ from queue_manager.server.application.topic import FrameKind
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.catalogue import ParameterType
 from queue_manager.server.domain.history import Event, EventType, JobChange
-from queue_manager.server.domain.launch import Platform, launch_spec
+from queue_manager.server.domain.launch import LaunchSpecs, Platform
 from queue_manager.server.domain.model import (
     Dependency,
     DependencyCondition,
@@ -397,7 +397,7 @@ def test_a_plan_names_its_secrets_and_does_not_tell_them() -> None:
     """The names of the variables, not where they come from."""
     queue = accepted(payload("historical"))
     platform = Platform(arango_url="http://a", arango_password=True, kafka_password=True)
-    message = convert.plan_message(launch_spec(queue, queue.jobs[0], builtin_catalogue(), platform))
+    message = convert.plan_message(LaunchSpecs(builtin_catalogue(), platform)(queue, queue.jobs[0]))
     assert "ARANGO_PASSWORD" in message.secret_environment
     assert not set(message.secret_environment) & set(message.environment)
     assert message.job == queue.jobs[0].name

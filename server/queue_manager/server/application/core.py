@@ -28,8 +28,8 @@ from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.history import Event
-from queue_manager.server.domain.launch import LaunchSpec, Platform, launch_spec
-from queue_manager.server.domain.model import Job, Queue
+from queue_manager.server.domain.launch import LaunchSpecs, Platform
+from queue_manager.server.domain.model import Queue
 from queue_manager.server.domain.timings import Timings
 
 log = structlog.get_logger(__name__)
@@ -81,9 +81,7 @@ class Core:
             max_watchers=settings.max_watchers,
         )
 
-        def spec(queue: Queue, job: Job) -> LaunchSpec:
-            return launch_spec(queue, job, catalogue, platform)
-
+        spec = LaunchSpecs(catalogue, platform)
         self.controller = Controller(
             self.records,
             runner,

@@ -21,7 +21,7 @@ RING: Final = 32
 """Updates kept for watchers that are a little behind."""
 FRESH: Final = 0.025
 """For how long, in seconds, an update is handed on by itself; after that a watcher is behind and gets a merged one."""
-SHARED: Final = 0.005
+SHARED: Final = 0.01
 """A watcher that is behind is given an update that is at most this old, in seconds, and encoded already, rather than
 that the newest is encoded for it. With a thousand changes a second and a thousand watchers, every change is the newest
 one for somebody."""

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -135,6 +134,9 @@ class TargetType:
     """Its worker's consumer group, with `{queue_id}` in it; needed where it reads."""
     fills_collection: bool = False
     """It has a `collection_name`: the request's, else the derived one."""
+    names: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    """The types of requests that are this one → the interval that each names; empty where there is none."""
+    _taken: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if _TYPE_NAME.fullmatch(self.name) is None:
@@ -145,25 +147,21 @@ class TargetType:
             raise ValueError(f"type {self.name!r}: it reads topics, so it needs a consumer_group")
         if self.lifetime is Lifetime.DRAINS and self.reads is Reads.NONE:
             raise ValueError(f"type {self.name!r}: it drains, so it must read a topic")
-
-    def matches(self, name: str) -> bool:
-        """Whether a request's type is this one."""
-        return _matcher(self.name).fullmatch(name) is not None
+        is_pattern = PLACEHOLDER in self.name
+        intervals = INTERVALS if is_pattern else ("",)
+        names = {self.name.replace(PLACEHOLDER, interval): interval for interval in intervals}
+        derived = (*(["interval"] if is_pattern else []), *(["collection_name"] if self.fills_collection else []))
+        object.__setattr__(self, "names", MappingProxyType(names))
+        taken = frozenset((*COMMON_FIELDS, *self.required_fields, *self.optional_fields, *derived))
+        object.__setattr__(self, "_taken", taken)
 
     def interval_in(self, name: str) -> str:
         """The interval that a request's type of this pattern names; empty where there is none."""
-        match = _matcher(self.name).fullmatch(name)
-        return match["interval"] if match and PLACEHOLDER in self.name else ""
+        return self.names.get(name, "")
 
     def takes(self, name: str) -> bool:
         """Whether a request of this type may carry this field of `requests[]`."""
-        return (
-            name in COMMON_FIELDS
-            or name in self.required_fields
-            or name in self.optional_fields
-            or (name == "interval" and PLACEHOLDER in self.name)
-            or (name == "collection_name" and self.fills_collection)
-        )
+        return name in self._taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +181,7 @@ class Target:
     """Variable → name of the secret that it carries, e.g. `BINANCE_API_KEY` → `binance-api-key`."""
     plaintext_kafka: bool = False
     """Its worker speaks Kafka without TLS and credentials, so it is given none."""
+    _by_type: Mapping[str, TargetType] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if _NAME.fullmatch(self.name) is None:
@@ -195,11 +194,16 @@ class Target:
         ):
             if len(set(names)) < len(names):
                 raise ValueError(f"target {self.name!r}: two entries for one {what}")
+        by_type: dict[str, TargetType] = {}
+        for entry in self.types:
+            for name in entry.names:
+                if name == entry.name or name not in by_type:
+                    by_type[name] = entry
+        object.__setattr__(self, "_by_type", MappingProxyType(by_type))
 
     def type_of(self, name: str) -> TargetType | None:
         """The entry for a request's type; one that is named exactly goes before a pattern."""
-        fitting = [entry for entry in self.types if entry.matches(name)]
-        return min(fitting, key=lambda entry: entry.name != name, default=None)
+        return self._by_type.get(name)
 
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name, if it takes one."""
@@ -254,10 +258,3 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is most like this one, unless none is at all."""
     found = process.extractOne(name[:128].lower(), list(known), scorer=fuzz.ratio, score_cutoff=50)
     return found[0] if found else None
-
-
-@cache
-def _matcher(name: str) -> re.Pattern[str]:
-    """Cached: one entry for each type that any catalogue has, none for what callers write."""
-    intervals = "|".join(INTERVALS)
-    return re.compile(re.escape(name).replace(re.escape(PLACEHOLDER), f"(?P<interval>{intervals})"))

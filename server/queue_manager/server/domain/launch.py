@@ -1,6 +1,6 @@
 """What a worker is launched with (contracts, section 3).
 
-`launch_spec` is a function of the queue's record, the catalogue and the platform alone, so that it can be computed
+A `LaunchSpec` is a function of the queue's record, the catalogue and the platform alone, so that it can be computed
 again whenever it is needed, and its hash compared. How it becomes a process or a Kubernetes Job is the runners' work;
 so is what only they know (`POD_NAME`) and the secrets' values.
 """
@@ -8,11 +8,12 @@ so is what only they know (`POD_NAME`) and the secrets' values.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
+
+import msgspec
 
 from queue_manager.server.domain import naming
 from queue_manager.server.domain.catalogue import Catalogue, Target, TargetType, TimeRangeEnd
@@ -20,6 +21,8 @@ from queue_manager.server.domain.model import Job, Queue
 
 KAFKA_PASSWORD: Final = "kafka-password"  # noqa: S105 - a secret's name
 ARANGO_PASSWORD: Final = "arango-password"  # noqa: S105 - a secret's name
+
+_CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,49 +79,64 @@ def worker_key(queue: Queue, job: Job) -> WorkerKey:
     return WorkerKey(queue.queue_id, job.name, attempt, naming.worker_name(queue.queue_id, job.name, attempt))
 
 
-def launch_spec(queue: Queue, job: Job, catalogue: Catalogue, platform: Platform) -> LaunchSpec:
-    """What the current attempt of a job is launched with.
+class LaunchSpecs:
+    """What jobs are launched with, given a catalogue and a platform; called with a queue and one of its jobs.
 
-    Of the same variable, the job's own value goes before a parameter's, that before the target's entry, that before the
-    platform's. Variables without a value are left out: some workers die of an empty one. A job whose target the
-    catalogue no longer knows is launched with what its record says.
+    A job's current attempt is meant. Of the same variable, the job's own value goes before a parameter's, that before
+    the target's entry, that before the platform's. Variables without a value are left out: some workers die of an empty
+    one. A job whose target the catalogue no longer knows is launched with what its record says.
     """
-    target = catalogue.target(job.spec.target)
-    entry = target.type_of(job.spec.type) if target else None
-    plaintext = target is not None and target.plaintext_kafka
-    secrets = _secrets(platform, plaintext=plaintext) | dict(target.secret_environment if target else {})
-    layers = (
-        _platform(platform, plaintext=plaintext),
-        target.environment if target else {},
-        _parameters(job, target),
-        _of_job(queue, job, entry),
-    )
-    environment: dict[str, str] = {}
-    for layer in layers:
-        environment |= layer
-    key = worker_key(queue, job)
-    image, command = job.spec.image, tuple(target.command if target else ())
-    plain = {name: value for name, value in sorted(environment.items()) if value and name not in secrets}
-    content = {
-        "worker": [key.queue_id, key.job, key.attempt, key.name],
-        "target": job.spec.target,
-        "image": image,
-        "command": command,
-        "environment": plain,
-        "secrets": secrets,
-        "timeout": job.spec.timeout,
-    }
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return LaunchSpec(
-        key=key,
-        target=job.spec.target,
-        image=image,
-        command=command,
-        environment=plain,
-        secret_environment=secrets,
-        spec_hash=hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest(),
-        timeout=job.spec.timeout,
-    )
+
+    def __init__(self, catalogue: Catalogue, platform: Platform) -> None:
+        """What does not depend on the job is put together once for each target."""
+        self._of_target = {name: _Base.of(target, platform) for name, target in catalogue.targets.items()}
+        self._of_unknown = _Base.of(None, platform)
+
+    def __call__(self, queue: Queue, job: Job) -> LaunchSpec:
+        """The specification."""
+        spec = job.spec
+        base = self._of_target.get(spec.target, self._of_unknown)
+        target, secrets = base.target, base.secrets
+        environment = dict(base.environment)
+        environment.update(_parameters(job, target))
+        environment.update(_of_job(queue, job, target.type_of(spec.type) if target else None))
+        plain = {name: value for name, value in environment.items() if value and name not in secrets}
+        key, command = worker_key(queue, job), base.command
+        worker = (key.queue_id, key.job, key.attempt, key.name)
+        content = _CANONICAL.encode((worker, spec.target, spec.image, command, plain, secrets, spec.timeout))
+        return LaunchSpec(
+            key=key,
+            target=spec.target,
+            image=spec.image,
+            command=command,
+            environment=plain,
+            secret_environment=secrets,
+            spec_hash=hashlib.blake2b(content, digest_size=16).hexdigest(),
+            timeout=spec.timeout,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What all workers of a target have in common."""
+
+    target: Target | None
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    secrets: Mapping[str, str]
+
+    @classmethod
+    def of(cls, target: Target | None, platform: Platform) -> _Base:
+        plaintext = target is not None and target.plaintext_kafka
+        environment, secrets = _platform(platform, plaintext=plaintext), _secrets(platform, plaintext=plaintext)
+        if target is None:
+            return cls(None, (), environment, secrets)
+        return cls(
+            target,
+            tuple(target.command),
+            environment | dict(target.environment),
+            secrets | dict(target.secret_environment),
+        )
 
 
 def _platform(platform: Platform, *, plaintext: bool) -> dict[str, str]:

@@ -128,8 +128,12 @@ class Ending(StrEnum):
     """The runner refuses it; an earlier call that had no answer may still have been accepted."""
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of every value here: immutable, keyword-only, stored without the fields that have their defaults."""
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of every value here: immutable, keyword-only, stored without the fields that have their defaults.
+
+    Values are made from the leaves up, so there are no cycles, and the garbage collector need not walk tens of thousands
+    of them (`gc=False`).
+    """
 
 
 class StateReason(Value, frozen=True, kw_only=True):

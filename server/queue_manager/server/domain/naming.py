@@ -40,9 +40,16 @@ QUOTE_ASSETS: Final = (
 _QUOTES_LONGEST_FIRST: Final = sorted(QUOTE_ASSETS, key=len, reverse=True)
 _SUFFIX: Final = re.compile(rf"[a-z0-9]{{{SUFFIX_LENGTH}}}")
 _TIME_RANGE: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}):([0-9]{4}-[0-9]{2}-[0-9]{2})")
+_NO_LABEL: Final = re.compile(r"[^a-z0-9]+")
+_NO_COLLECTION: Final = re.compile(r"[^A-Za-z0-9_-]")
 _CANONICAL_TYPE: Final = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 
 
+remembered: Final = lru_cache(maxsize=1024)
+"""For what is asked again and again with the same few arguments. Bounded, because callers choose the arguments."""
+
+
+@remembered
 def parse_time_range(text: str) -> tuple[date, date]:
     """First and last day of `YYYY-MM-DD:YYYY-MM-DD`. Raises `ValueError` saying which rule is broken."""
     match = _TIME_RANGE.fullmatch(text)
@@ -60,9 +67,10 @@ def parse_time_range(text: str) -> tuple[date, date]:
     return first, last
 
 
+@remembered
 def sanitise(text: str, limit: int = DNS_LABEL_LIMIT) -> str:
     """`text` as part of a DNS-1123 label: lower case, all else a dash, none at its ends. May be empty."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower())[: limit + 1].strip("-")[:limit].rstrip("-")
+    return _NO_LABEL.sub("-", text.lower())[: limit + 1].strip("-")[:limit].rstrip("-")
 
 
 def base_asset(symbol: str) -> str:
@@ -88,13 +96,14 @@ def period(first: date, last: date) -> str:
     return f"{begin}_{end}"
 
 
+@remembered
 def collection_name(symbol: str, type: str, time_range: str, start_day: date) -> str:  # noqa: A002 - the field's name
     """Collection that a loader or connector of this type fills, e.g. `btc_candles_5m_2024_06`.
 
     `time_range` must be valid or empty; empty: the period is `start_day`, the UTC day of the start.
     """
     span = parse_time_range(time_range) if time_range else (start_day, start_day)
-    work = re.sub(r"[^A-Za-z0-9_-]", "_", type.removeprefix("api_"))
+    work = _NO_COLLECTION.sub("_", type.removeprefix("api_"))
     return f"{base_asset(symbol).lower()}_{work[: COLLECTION_LIMIT - 64]}_{period(*span)}"
 
 
@@ -164,10 +173,15 @@ def worker_name(queue_id: str, job_name: str, attempt: int) -> str:
     unique. The hash is of the original bytes, because lower-casing and cutting can make two names meet.
     """
     tail = f"-{_hash(queue_id, job_name, size=5)}-a{attempt}"
-    stem = "-".join(queue_id.split("-")[:2])
-    parts = (sanitise(stem, 20), sanitise(suffix_of(queue_id), 6), sanitise(job_name))
-    readable = "-".join(part for part in parts if part) or "w"
+    readable = "-".join(part for part in (_short_queue(queue_id), sanitise(job_name)) if part) or "w"
     return readable[: DNS_LABEL_LIMIT - len(tail)].rstrip("-") + tail
+
+
+@remembered
+def _short_queue(queue_id: str) -> str:
+    """What a worker's name says of its queue: the symbol and the suffix."""
+    stem = "-".join(queue_id.split("-")[:2])
+    return "-".join(part for part in (sanitise(stem, 20), sanitise(suffix_of(queue_id), 6)) if part)
 
 
 def _hash(*parts: str, size: int) -> str:
