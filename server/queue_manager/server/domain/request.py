@@ -8,11 +8,12 @@ together. Nothing is recorded or launched, and whether a `request_id` was used b
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Final
+
+import msgspec
 
 from queue_manager.server.domain import field_rules, naming
 from queue_manager.server.domain.catalogue import Catalogue, Target, TargetType, nearest
@@ -45,6 +46,11 @@ FIELDS: Final = (
     *("source", "collection_name", "image", "parameters", "depends_on", "timeout"),
 )
 """The fields of `requests[]` beside target and type, in the order of the contract."""
+
+NEVER_PLAINLY_OPTIONAL: Final = ("image", "parameters")
+"""Fields that a target may need although its type does not name them as required."""
+
+_CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,22 +169,24 @@ def fingerprint(request: StartRequest) -> str:
     `request_id` and `validate_only` are no part of it; neither is how a default is written (left out or spelt out) nor
     the symbol's case.
     """
-    policy = request.failure_policy or FailurePolicy.KEEP_GOING
-    start_timeout = DEFAULT_START_TIMEOUT if request.start_timeout is None else request.start_timeout
-    jobs = [{name: _plain(getattr(job, name)) for name in ("target", "type", *FIELDS)} for job in request.requests]
-    body = [request.symbol.upper(), request.time_range, jobs, dict(request.labels), policy, float(start_timeout)]
-    return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
+    body = replace(
+        request,
+        symbol=request.symbol.upper(),
+        requests=[_spelt_out(job) for job in request.requests],
+        request_id="",
+        validate_only=False,
+        failure_policy=request.failure_policy or FailurePolicy.KEEP_GOING,
+        start_timeout=float(DEFAULT_START_TIMEOUT if request.start_timeout is None else request.start_timeout),
+    )
+    return hashlib.blake2b(_CANONICAL.encode(body), digest_size=16).hexdigest()
 
 
-def _plain(value: object) -> object:
-    """A field's value in a form that JSON writes in one way only."""
-    if isinstance(value, DependencyRequest):
-        return [value.job, value.condition or DependencyCondition.FINISHED]
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return float(value) if isinstance(value, int) else value
+def _spelt_out(job: JobRequest) -> JobRequest:
+    """The same with its defaults written out, and numbers written in one way."""
+    if not job.depends_on and job.timeout is None:
+        return job
+    gates = [replace(gate, condition=gate.condition or DependencyCondition.FINISHED) for gate in job.depends_on]
+    return replace(job, depends_on=gates, timeout=None if job.timeout is None else float(job.timeout))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +194,10 @@ class _Entry:
     """A job of the request, with what the catalogue says of it; None where the catalogue does not know it."""
 
     index: int
+    path: str
     job: JobRequest
     target: Target | None
     type: TargetType | None
-
-    @property
-    def path(self) -> str:
-        return f"requests[{self.index}]"
 
     @property
     def words(self) -> str:
@@ -208,7 +213,7 @@ class _Check:
         self._entries = []
         for i, job in enumerate(request.requests[:MAX_REQUESTS]):
             target = catalogue.target(job.target)
-            self._entries.append(_Entry(i, job, target, target.type_of(job.type) if target else None))
+            self._entries.append(_Entry(i, f"requests[{i}]", job, target, target.type_of(job.type) if target else None))
         self._names = naming.job_names([job.target for job in request.requests])
         self._circles = find_circles(self._names, [entry.job for entry in self._entries])
         self._derived = self._derived_collections(today)
@@ -253,7 +258,7 @@ class _Check:
                 yield Violation(f"{entry.path}.{name}", f"{entry.words} takes no {name}; leave it out")
             elif given:
                 yield from self._field(entry, name, f"{entry.path}.{name}")
-            else:
+            elif entry.type and (name in NEVER_PLAINLY_OPTIONAL or name in entry.type.required_fields):
                 yield from _missing(entry, name)
 
     def _target(self, entry: _Entry) -> Iterator[Violation]:

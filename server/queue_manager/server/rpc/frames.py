@@ -20,6 +20,10 @@ _EVENT_TAG: Final = bytes([_FIELDS["event"].number << 3 | _LENGTH_DELIMITED])
 _GET_QUEUE_TAG: Final = bytes(
     [service_pb2.GetQueueResponse.DESCRIPTOR.fields_by_name["queue"].number << 3 | _LENGTH_DELIMITED]
 )
+_START_QUEUE_TAG: Final = bytes(
+    [service_pb2.StartQueueResponse.DESCRIPTOR.fields_by_name["queue"].number << 3 | _LENGTH_DELIMITED]
+)
+_CREATED: Final = service_pb2.StartQueueResponse(created=True).SerializeToString()
 
 
 def frame_bytes(frame: Frame) -> bytes:
@@ -40,6 +44,11 @@ def frame_bytes(frame: Frame) -> bytes:
 def get_queue_bytes(queue: bytes) -> bytes:
     """A serialised queue as a serialised `GetQueueResponse`; `StopQueueResponse` has the same form."""
     return b"".join((_GET_QUEUE_TAG, _varint(len(queue)), queue))
+
+
+def start_queue_bytes(queue: bytes, *, created: bool) -> bytes:
+    """A serialised queue as a serialised `StartQueueResponse` without a plan."""
+    return b"".join((_START_QUEUE_TAG, _varint(len(queue)), queue, _CREATED if created else b""))
 
 
 def _varint(number: int) -> bytes:

@@ -10,7 +10,7 @@ from queue_manager.server.domain.model import StopMode
 from queue_manager.server.rpc import requests
 from queue_manager.server.rpc.calls import Context, caller
 from queue_manager.server.rpc.convert import plan_message, queue_message, target_messages
-from queue_manager.server.rpc.frames import frame_bytes, get_queue_bytes
+from queue_manager.server.rpc.frames import frame_bytes, get_queue_bytes, start_queue_bytes
 from queue_manager.server.rpc.pagination import decode_token, encode_token
 from queue_manager.v1 import service_pb2
 
@@ -28,9 +28,11 @@ class Servicer:
 
     async def StartQueue(
         self, request: service_pb2.StartQueueRequest, context: Context
-    ) -> service_pb2.StartQueueResponse:
+    ) -> service_pb2.StartQueueResponse | bytes:
         """See the contract."""
         started = await self._service.start(requests.start_request(request), requested_by=caller(context))
+        if not started.plan:
+            return start_queue_bytes(self._service.encoded(started.queue), created=started.created)
         return service_pb2.StartQueueResponse(
             queue=queue_message(started.queue),
             created=started.created,
