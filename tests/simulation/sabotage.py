@@ -22,7 +22,7 @@ def launch_before_intent(core: Core) -> None:
     async def eager(queue: Queue, *, actor: str) -> object:
         for job in queue.jobs:
             if job.status.spec_hash:
-                await runner.launch(dataclasses.replace(service._launch_spec(queue, job)))
+                await runner.launch(dataclasses.replace(service._launch_specs(queue, job)))
         return await create(queue, actor=actor)
 
     core.records.create = eager  # type: ignore[method-assign, assignment]

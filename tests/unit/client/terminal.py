@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import pytest
 from typer.testing import CliRunner
 
-from queue_manager.client.cli import commands
+from queue_manager.client.cli import running
 from queue_manager.client.cli.app import app
-from queue_manager.client.cli.exits import ExitCode
+from queue_manager.client.cli.exit_codes import ExitCode
 
 COMMAND = (sys.executable, "-m", "queue_manager.client.cli")
 OWN_TERMINAL = (
@@ -56,20 +56,21 @@ def environment(server: str, **more: str) -> dict[str, str]:
 
 async def typed(server: str, *arguments: str, stdin: str = "") -> Ended:
     """Run it here, as if its output were piped: fast, and all but signals and the process's streams are real."""
-    waiting: list[tuple[str | None, commands.Command]] = []
+    waiting: list[tuple[str | None, running.Command]] = []
 
-    def remember(given: str | None, command: commands.Command) -> ExitCode:
+    def remember(given: str | None, command: running.Command) -> ExitCode:
         waiting.append((given, command))
         return ExitCode.OK
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "run", remember)
-        parsed = CliRunner().invoke(app, list(arguments), input=stdin, prog_name="queuectl", env={"QM_SERVER": server})
-    if not waiting:
-        return Ended(parsed.exit_code, parsed.stdout, parsed.stderr)
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = await commands.execute(*waiting[0])
+        patch.setattr(running, "run", remember)
+        patch.setenv("QM_SERVER", server)
+        parsed = CliRunner().invoke(app, list(arguments), input=stdin, prog_name="queuectl")
+        if not waiting:
+            return Ended(parsed.exit_code, parsed.stdout, parsed.stderr)
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = await running.execute(*waiting[0])
     return Ended(code, out.getvalue(), err.getvalue())
 
 

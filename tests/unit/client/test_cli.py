@@ -17,9 +17,9 @@ from google.rpc import error_details_pb2 as details
 from typer.testing import CliRunner
 
 from queue_manager.client import errors
-from queue_manager.client.cli import commands, exits, manual
+from queue_manager.client.cli import exits, manual, running
 from queue_manager.client.cli.app import Policy, State, app
-from queue_manager.client.cli.exits import ExitCode
+from queue_manager.client.cli.exit_codes import ExitCode
 from queue_manager.v1.queue_pb2 import (
     FailurePolicy,
     JobState,
@@ -70,8 +70,8 @@ class TestHelp:
 
     def test_the_examples_are_commands_that_it_takes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Parsed for real: an option that is renamed must be renamed here, too."""
-        monkeypatch.setattr(commands, "run", lambda *_: ExitCode.OK)
-        monkeypatch.setattr(commands, "read_file", lambda _: {})
+        monkeypatch.setattr(running, "run", lambda *_: ExitCode.OK)
+        monkeypatch.setattr(running, "load_payload", lambda *_: {})
         for examples in manual.EXAMPLES.values():
             for line, _ in examples:
                 words = re.search(r"queuectl (.*?)(?: \|.*)?$", line)
@@ -222,8 +222,8 @@ class TestErrors:
     def test_a_bug_of_ours_is_no_traceback(self) -> None:
         code = (
             "import sys\n"
-            "from queue_manager.client.cli import commands, main\n"
-            "commands.AsyncClient = lambda *_, **__: 1 / 0\n"
+            "from queue_manager.client.cli import main, running\n"
+            "running.AsyncClient = lambda *_, **__: 1 / 0\n"
             "sys.argv = ['queuectl', 'list']\n"
             "main()"
         )

@@ -11,7 +11,7 @@ from asyncio.subprocess import PIPE
 import grpc
 import pytest
 
-from queue_manager.client.cli.exits import ExitCode
+from queue_manager.client.cli.exit_codes import ExitCode
 from queue_manager.v1.queue_pb2 import (
     EventType,
     Job,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from random import Random
 from typing import TypeVar
 
@@ -24,8 +24,8 @@ from queue_manager.server.application.records import Records, Transition
 from queue_manager.server.application.workqueue import Backoff, WorkQueue
 from queue_manager.server.domain.errors import NotFound, Unavailable
 from queue_manager.server.domain.history import Entry, Event
-from queue_manager.server.domain.launch import LaunchSpec, worker_key
-from queue_manager.server.domain.lifecycle import SpecHash, advance, reduce
+from queue_manager.server.domain.launch import LaunchSpecs, worker_key
+from queue_manager.server.domain.lifecycle import advance, reduce
 from queue_manager.server.domain.model import Job, Queue
 from queue_manager.server.domain.observation import Delayed, Heard, Lag, Observation, Recovered, Refused, WorkerStatus
 from queue_manager.server.domain.planning import Plan, live, plan
@@ -48,17 +48,17 @@ class Controller:
         clock: Clock,
         rng: Random,
         timings: Timings,
-        launch_spec: Callable[[Queue, Job], LaunchSpec],
+        launch_specs: LaunchSpecs,
         instruments: Instruments,
         sweep: float = 60.0,
     ) -> None:
-        """`launch_spec` says what a job is launched with; `sweep`: every live queue is looked at this often, in seconds."""
+        """`launch_specs` say what jobs are launched with; `sweep`: every live queue is looked at this often, in seconds."""
         self._records = records
         self._runner = runner
         self._bus = bus
         self._clock = clock
         self._timings = timings
-        self._launch_spec = launch_spec
+        self._launch_specs = launch_specs
         self._instruments = instruments
         self._sweep = sweep
         self._stop_sent: dict[str, float] = {}
@@ -80,11 +80,6 @@ class Controller:
         """A queue that another process wrote, or this one in an earlier life: launches of it may be under way."""
         self._recovered.add(queue.queue_id)
         self.work.add(queue.queue_id)
-
-    @property
-    def spec_hash(self) -> SpecHash:
-        """What would be launched for a job, as a hash; recorded with the intent to launch it."""
-        return lambda queue, job: self._launch_spec(queue, job).spec_hash
 
     async def sweep(self) -> None:
         """Have every live queue looked at now and then, for ever: the net under every hint that was lost."""
@@ -160,7 +155,7 @@ class Controller:
                 queue = reduce(queue, Heard(batch.reports), now=now, timings=timings)
             for observation in observations:
                 queue = reduce(queue, observation, now=now, timings=timings)
-            queue = advance(queue, now=now, timings=timings, spec_hash=self.spec_hash)
+            queue = advance(queue, now=now, timings=timings, spec_hash=self._launch_specs.hash_of)
             if queue is before or queue == before:
                 return before
             return replace(queue, published_revision=outbox.published(queue))  # costs no write of its own
@@ -192,7 +187,7 @@ class Controller:
         return answers
 
     async def _launch(self, queue: Queue, job: Job) -> Observation:
-        spec = self._launch_spec(queue, job)
+        spec = self._launch_specs(queue, job)
         try:
             # Under the hash that was recorded with the intent: by it a worker of this attempt is recognised ever after.
             answer = await self._runner.launch(dataclasses.replace(spec, spec_hash=job.status.spec_hash))

@@ -81,7 +81,7 @@ class Core:
             max_watchers=settings.max_watchers,
         )
 
-        spec = LaunchSpecs(catalogue, platform)
+        launch_specs = LaunchSpecs(catalogue, platform)
         self.controller = Controller(
             self.records,
             runner,
@@ -89,7 +89,7 @@ class Core:
             clock=clock,
             rng=rng,
             timings=timings,
-            launch_spec=spec,
+            launch_specs=launch_specs,
             instruments=instruments,
             sweep=settings.sweep,
         )
@@ -107,7 +107,7 @@ class Core:
             clock=clock,
             timings=timings,
             new_suffix=lambda: "".join(rng.choices(ascii_lowercase + digits, k=SUFFIX_LENGTH)),
-            launch_spec=spec,
+            launch_specs=launch_specs,
             wake=work.add,
         )
         self._retention = Retention(self.records, store, runner, bus, clock=clock, keep=settings.retention)

@@ -17,9 +17,9 @@ from queue_manager.server.application.records import Records
 from queue_manager.server.application.watch import Watch, WatchHub
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.errors import Conflict, InvalidRequest, RequestIdReused, Unavailable
-from queue_manager.server.domain.launch import LaunchSpec
-from queue_manager.server.domain.lifecycle import SpecHash, advance, reduce
-from queue_manager.server.domain.model import Job, Queue, StopMode, cut
+from queue_manager.server.domain.launch import LaunchSpec, LaunchSpecs
+from queue_manager.server.domain.lifecycle import advance, reduce
+from queue_manager.server.domain.model import Queue, StopMode, cut
 from queue_manager.server.domain.observation import StopRequested
 from queue_manager.server.domain.request import StartRequest, accept, fingerprint
 from queue_manager.server.domain.timings import Timings
@@ -52,7 +52,7 @@ class QueueService:
         clock: Clock,
         timings: Timings,
         new_suffix: Callable[[], str],
-        launch_spec: Callable[[Queue, Job], LaunchSpec],
+        launch_specs: LaunchSpecs,
         wake: Callable[[str], None],
     ) -> None:
         """`new_suffix` makes six characters of [a-z0-9]; `wake(queue_id)` has the controller look at a queue."""
@@ -63,8 +63,7 @@ class QueueService:
         self._clock = clock
         self._timings = timings
         self._new_suffix = new_suffix
-        self._launch_spec = launch_spec
-        self._spec_hash: SpecHash = lambda queue, job: launch_spec(queue, job).spec_hash
+        self._launch_specs = launch_specs
         self._wake = wake
         self._writing: set[asyncio.Task[Any]] = set()
 
@@ -78,7 +77,7 @@ class QueueService:
                 return self._repeated(record, fingerprint(request))
             raise
         if request.validate_only:
-            return Started(queue, created=False, plan=[self._launch_spec(queue, job) for job in queue.jobs])
+            return Started(queue, created=False, plan=[self._launch_specs(queue, job) for job in queue.jobs])
         return await self._finish(self._record(request, queue, requested_by))
 
     async def stop(
@@ -98,7 +97,7 @@ class QueueService:
         def transition(queue: Queue) -> Queue:
             now = self._clock.now()
             queue = reduce(queue, wish, now=now, timings=self._timings)
-            return advance(queue, now=now, timings=self._timings, spec_hash=self._spec_hash)
+            return advance(queue, now=now, timings=self._timings, spec_hash=self._launch_specs.hash_of)
 
         # Each wish has its own event, with its own reason: also one that hastens a stop under way, whose reason stays.
         message = cut(f"{mode} stop requested by {by}" + (f": {reason}" if reason else ""))
@@ -144,7 +143,7 @@ class QueueService:
             suffix = self._new_suffix()
         queue = accept(request, self.catalogue, now=now, suffix=suffix, requested_by=requested_by)
         # The intent to launch is part of the first record, so that accepting and launching cost one write.
-        return advance(queue, now=now, timings=self._timings, spec_hash=self._spec_hash)
+        return advance(queue, now=now, timings=self._timings, spec_hash=self._launch_specs.hash_of)
 
     async def _record(self, request: StartRequest, queue: Queue, requested_by: str) -> Started:
         for _ in range(ATTEMPTS_AT_AN_ID):

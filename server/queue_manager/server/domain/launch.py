@@ -100,20 +100,24 @@ class LaunchSpecs:
         environment = dict(base.environment)
         environment.update(_parameters(job, target))
         environment.update(_of_job(queue, job, target.type_of(spec.type) if target else None))
-        plain = {name: value for name, value in environment.items() if value and name not in secrets}
-        key, command = worker_key(queue, job), base.command
-        worker = (key.queue_id, key.job, key.attempt, key.name)
-        content = _CANONICAL.encode((worker, spec.target, spec.image, command, plain, secrets, spec.timeout))
         return LaunchSpec(
-            key=key,
+            key=worker_key(queue, job),
             target=spec.target,
             image=spec.image,
-            command=command,
-            environment=plain,
+            command=base.command,
+            environment={name: value for name, value in environment.items() if value and name not in secrets},
             secret_environment=secrets,
-            spec_hash=hashlib.blake2b(content, digest_size=16).hexdigest(),
+            spec_hash=self.hash_of(queue, job),
             timeout=spec.timeout,
         )
+
+    def hash_of(self, queue: Queue, job: Job) -> str:
+        """The specification's hash. It is of what the specification is made from, which is sooner done than to make it."""
+        base = self._of_target.get(job.spec.target, self._of_unknown)
+        own = _CANONICAL.encode(
+            (queue.queue_id, queue.spec.symbol, queue.spec.time_range, job.status.attempt, job.spec)
+        )
+        return hashlib.blake2b(base.digest + own, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +128,23 @@ class _Base:
     command: Sequence[str]
     environment: Mapping[str, str]
     secrets: Mapping[str, str]
+    digest: bytes
+    """Hash of all this, and of what else of the target a worker is told."""
 
     @classmethod
     def of(cls, target: Target | None, platform: Platform) -> _Base:
         plaintext = target is not None and target.plaintext_kafka
+        command: tuple[str, ...] = ()
         environment, secrets = _platform(platform, plaintext=plaintext), _secrets(platform, plaintext=plaintext)
-        if target is None:
-            return cls(None, (), environment, secrets)
-        return cls(
-            target,
-            tuple(target.command),
-            environment | dict(target.environment),
-            secrets | dict(target.secret_environment),
-        )
+        rules: list[tuple[str, str, str]] = []
+        if target is not None:
+            command = tuple(target.command)
+            environment |= target.environment
+            secrets |= target.secret_environment
+            rules += [(rule.name, rule.environment_variable, rule.default_value) for rule in target.parameters]
+            rules += [(entry.name, "", entry.time_range_end) for entry in target.types]
+        content = _CANONICAL.encode((command, environment, secrets, rules))
+        return cls(target, command, environment, secrets, hashlib.blake2b(content, digest_size=16).digest())
 
 
 def _platform(platform: Platform, *, plaintext: bool) -> dict[str, str]:
