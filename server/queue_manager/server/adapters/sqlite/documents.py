@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -18,6 +19,11 @@ _ENTRIES: Final = msgspec.json.Decoder(Entry)
 def encode(value: Queue | Entry) -> bytes:
     """The stored form."""
     return _ENCODER.encode(value)
+
+
+def encode_json(value: Mapping[str, str] | Sequence[str]) -> str:
+    """What SQLite is to read itself, as JSON text."""
+    return _ENCODER.encode(value).decode()
 
 
 def decode_queue(body: bytes) -> Queue:

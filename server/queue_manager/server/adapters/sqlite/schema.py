@@ -73,6 +73,23 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 
 VERSION: Final = len(MIGRATIONS)
 
+CREATION: Final = (
+    # A queue is stored with one statement: every step of a statement gives the interpreter's lock away and has to get
+    # it back from a busy event loop, and with a dozen steps that would cost more than the writing.
+    """CREATE TEMP VIEW new_queues AS SELECT queue_id, version, create_time, state, symbol, end_time, settled,
+        request_id, body, 0 AS revision, x'' AS entry, '' AS labels, '' AS targets FROM queues""",
+    """CREATE TEMP TRIGGER create_queue INSTEAD OF INSERT ON new_queues BEGIN
+        INSERT INTO queues
+            (queue_id, version, create_time, state, symbol, end_time, settled, request_id, entries, body)
+            VALUES (NEW.queue_id, NEW.version, NEW.create_time, NEW.state, NEW.symbol, NEW.end_time, NEW.settled,
+                NEW.request_id, 1, NEW.body);
+        INSERT INTO labels SELECT key, value, NEW.create_time, NEW.queue_id FROM json_each(NEW.labels);
+        INSERT INTO targets SELECT value, NEW.create_time, NEW.queue_id FROM json_each(NEW.targets);
+        INSERT INTO history VALUES (NEW.queue_id, NEW.revision, NEW.entry);
+    END""",
+)
+"""A view into which a queue can be inserted with all that belongs to it. It is the connection's, not the file's."""
+
 
 def open_writer(path: Path) -> sqlite3.Connection:
     """A connection that may write, on a file of the newest version. Raises `StateFileError`.
@@ -99,6 +116,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
         ):
             connection.execute(f"PRAGMA {pragma}")
         migrate(connection)
+        for statement in CREATION:
+            connection.execute(statement)
     except BaseException as error:
         if connection is not None:
             connection.close()

@@ -11,7 +11,13 @@ import secrets
 import sqlite3
 from typing import Generic, TypeVar
 
-from queue_manager.server.adapters.sqlite.documents import decode_entry, decode_queue, decode_record, encode
+from queue_manager.server.adapters.sqlite.documents import (
+    decode_entry,
+    decode_queue,
+    decode_record,
+    encode,
+    encode_json,
+)
 from queue_manager.server.application.ports import Record
 from queue_manager.server.domain.errors import Conflict
 from queue_manager.server.domain.history import Entry, compact
@@ -19,9 +25,7 @@ from queue_manager.server.domain.model import Queue
 
 T_co = TypeVar("T_co", covariant=True)
 
-_INSERT = """INSERT INTO queues
-    (queue_id, version, create_time, state, symbol, end_time, settled, request_id, entries, body)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (queue_id) DO NOTHING"""
+_CREATE = "INSERT INTO new_queues VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # Most changes leave the indexed columns alone. SQLite rewrites an index whose column is assigned, changed or not, so
 # those changes have a statement of their own that assigns none: it finds no row where one of them does change.
 _UPDATE_BODY = """UPDATE queues SET version = version + 1, entries = entries + ?, body = ?
@@ -50,43 +54,32 @@ class Create(Write[Record]):
 
     def __init__(self, queue: Queue, entry: Entry) -> None:
         """The queue and the first entry of its history."""
+        spec, status = queue.spec, queue.status
+        body, entry_body = encode(queue), encode(entry)
         self._queue = queue
-        self._body = encode(queue)
-        self._entry = (queue.queue_id, entry.revision, encode(entry))
-        self.size = len(self._body) + len(self._entry[2])
+        # Random, so that a version of a deleted queue is never one of a later queue with the same id.
+        self._version = secrets.randbits(48)
+        self._row = (
+            *(spec.queue_id, self._version, spec.create_time, status.state.value, spec.symbol, status.end_time),
+            *(queue.settled, spec.request_id, body, entry.revision, entry_body),
+            *(encode_json(spec.labels), encode_json(_targets(queue))),
+        )
+        self.size = len(body) + len(entry_body)
 
     def apply(self, connection: sqlite3.Connection) -> Record:
         """The record: the new one, or the older one that has the request id."""
-        spec, status = self._queue.spec, self._queue.status
-        if spec.request_id:
-            row = connection.execute(
-                "SELECT body, version FROM queues WHERE request_id = ? AND request_id <> ''", (spec.request_id,)
-            ).fetchone()
-            if (known := decode_record(row)) is not None:
-                return known
-        # Random, so that a version of a deleted queue is never one of a later queue with the same id.
-        version = secrets.randbits(48)
-        inserted = connection.execute(
-            _INSERT,
-            (
-                spec.queue_id,
-                version,
-                spec.create_time,
-                status.state.value,
-                spec.symbol,
-                status.end_time,
-                self._queue.settled,
-                spec.request_id,
-                self._body,
-            ),
-        )
-        if inserted.rowcount != 1:
-            raise Conflict(f"queue {spec.queue_id} exists")
-        if spec.labels:
-            connection.executemany("INSERT INTO labels VALUES (?, ?, ?, ?)", _label_rows(self._queue))
-        connection.executemany("INSERT INTO targets VALUES (?, ?, ?)", _target_rows(self._queue))
-        connection.execute(_ADD_ENTRY, self._entry)
-        return Record(self._queue, str(version))
+        spec = self._queue.spec
+        try:
+            connection.execute(_CREATE, self._row)
+        except sqlite3.IntegrityError as error:
+            if spec.request_id:
+                row = connection.execute(
+                    "SELECT body, version FROM queues WHERE request_id = ? AND request_id <> ''", (spec.request_id,)
+                ).fetchone()
+                if (known := decode_record(row)) is not None:
+                    return known
+            raise Conflict(f"queue {spec.queue_id} exists") from error
+        return Record(self._queue, str(self._version))
 
 
 class Replace(Write[Record]):
@@ -167,7 +160,11 @@ def _label_rows(queue: Queue) -> list[tuple[str, str, float, str]]:
 
 def _target_rows(queue: Queue) -> list[tuple[str, float, str]]:
     spec = queue.spec
-    return [(target, spec.create_time, spec.queue_id) for target in sorted({job.spec.target for job in queue.jobs})]
+    return [(target, spec.create_time, spec.queue_id) for target in _targets(queue)]
+
+
+def _targets(queue: Queue) -> list[str]:
+    return sorted({job.spec.target for job in queue.jobs})
 
 
 def _compact(connection: sqlite3.Connection, queue: Queue, *, surplus: int, least: int) -> None:
