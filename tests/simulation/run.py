@@ -22,7 +22,8 @@ from queue_manager.server.domain.launch import Platform
 from queue_manager.server.domain.model import DependencyCondition, FailurePolicy, Lifetime, Queue, StopMode
 from queue_manager.server.domain.request import DependencyRequest, JobRequest, StartRequest
 from queue_manager.server.domain.timings import Timings
-from queue_manager.server.rpc.convert import encode_event, encode_queue
+from queue_manager.server.rpc.convert import encode_event
+from queue_manager.server.rpc.encoder import QueueEncoder
 from tests.simulation.oracle import Ledger, Oracle, Violated
 from tests.simulation.ports import SETTLE, Process, SimulatedBus, SimulatedRunner, SimulatedStore, Trouble
 from tests.simulation.virtual import VirtualLoop
@@ -160,7 +161,7 @@ class Simulation:
                 catalogue=builtin_catalogue(),
                 platform=Platform(),
                 settings=CoreSettings(timings=Timings(linger_grace=20.0), sweep=10.0),
-                encode_queue=encode_queue,
+                encode_queue=QueueEncoder(),
                 encode_event=encode_event,
                 instruments=Instruments(),
             )

@@ -26,7 +26,8 @@ from queue_manager.server.domain.launch import Platform
 from queue_manager.server.observability.instruments import MeteredInstruments
 from queue_manager.server.observability.metrics import Metrics
 from queue_manager.server.observability.metrics_server import MetricsServer
-from queue_manager.server.rpc.convert import encode_event, encode_queue
+from queue_manager.server.rpc.convert import encode_event
+from queue_manager.server.rpc.encoder import QueueEncoder
 from queue_manager.server.rpc.health import Health
 from queue_manager.server.rpc.server import build, listen
 from queue_manager.server.rpc.servicer import Servicer
@@ -103,7 +104,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             catalogue=builtin_catalogue(settings.images(), SIMULATED_WORKER),
             platform=platform(settings),
             settings=core_settings(settings),
-            encode_queue=encode_queue,
+            encode_queue=QueueEncoder(),
             encode_event=encode_event,
             instruments=MeteredInstruments(metrics),
         )

@@ -217,7 +217,7 @@ def _same_times(message: Any, status: Any, *names: str) -> None:
 @given(queues())
 def test_any_queue_is_a_message_that_says_the_same(queue: Queue) -> None:
     """Whatever its numbers, texts and states are: encoding it never fails."""
-    message = queue_pb2.Queue.FromString(convert.encode_queue(queue))
+    message = convert.queue_message(queue)
     spec, status, stop = queue.spec, queue.status, queue.status.stop
     for name in ("queue_id", "symbol", "time_range", "request_id", "requested_by"):
         assert getattr(message, name) == getattr(spec, name)
@@ -349,7 +349,7 @@ def test_a_queues_progress_is_known_when_every_jobs_is() -> None:
 def test_counts_that_workers_make_up_do_not_make_a_queue_unreadable() -> None:
     """Two workers say the largest number that telemetry takes: the sum is as large as it can be told, and no error."""
     mad = JobStatus(create_time=0.0, records_written=LARGEST)
-    message = queue_pb2.Queue.FromString(convert.encode_queue(with_statuses(mad, mad)))
+    message = convert.queue_message(with_statuses(mad, mad))
     assert message.records_written == LARGEST
 
 

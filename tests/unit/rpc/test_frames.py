@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_manager.server.application.topic import Frame, FrameKind
-from queue_manager.server.rpc.convert import encode_queue, queue_message
+from queue_manager.server.rpc.convert import queue_message
+from queue_manager.server.rpc.encoder import QueueEncoder
 from queue_manager.server.rpc.frames import frame_bytes, get_queue_bytes, start_queue_bytes
 from queue_manager.v1 import queue_pb2, service_pb2
 from tests.unit.domain.samples import accepted, payload
@@ -59,12 +60,12 @@ def test_an_answer_from_bytes_is_the_answer_that_one_builds(
 ) -> None:
     """GetQueue and StopQueue have the same form, so both share the queue's bytes."""
     queue = accepted(payload(name))
-    assert response.FromString(get_queue_bytes(encode_queue(queue))) == response(queue=queue_message(queue))
+    assert response.FromString(get_queue_bytes(QueueEncoder()(queue))) == response(queue=queue_message(queue))
 
 
 @pytest.mark.parametrize("created", [True, False])
 def test_the_answer_to_a_start_from_bytes_is_the_one_that_one_builds(created: bool) -> None:
     """It shares the queue's bytes, too."""
     queue = accepted(payload("historical"))
-    answer = service_pb2.StartQueueResponse.FromString(start_queue_bytes(encode_queue(queue), created=created))
+    answer = service_pb2.StartQueueResponse.FromString(start_queue_bytes(QueueEncoder()(queue), created=created))
     assert answer == service_pb2.StartQueueResponse(queue=queue_message(queue), created=created)

@@ -8,6 +8,7 @@ more. A handler that fails is repeated with jittered exponential backoff, per ke
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Final
@@ -62,7 +63,7 @@ class WorkQueue:
         self._handler = handler
         self._backoff = Backoff(rng)
         self._concurrency = concurrency
-        self._ready: dict[str, float] = {}
+        self._ready: OrderedDict[str, float] = OrderedDict()  # a dict is slow at losing its first key again and again
         self._active: dict[str, bool] = {}  # key → was added again meanwhile
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -129,8 +130,7 @@ class WorkQueue:
 
     def _pump(self) -> None:
         while self._running and self._ready and len(self._active) < self._concurrency:
-            key = next(iter(self._ready))
-            del self._ready[key]
+            key, _ = self._ready.popitem(last=False)
             self._active[key] = False
             self._idle.clear()
             task = asyncio.create_task(self._handle(key), name=f"{self._name}:{key}")

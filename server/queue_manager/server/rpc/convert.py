@@ -53,6 +53,13 @@ def duration(seconds: float | None) -> Duration | None:
 
 def queue_message(queue: Queue) -> queue_pb2.Queue:
     """A queue as callers get it."""
+    message = queue_fields(queue)
+    message.jobs.extend(job_message(job) for job in queue.jobs)
+    return message
+
+
+def queue_fields(queue: Queue) -> queue_pb2.Queue:
+    """A queue as callers get it, less its jobs."""
     spec, status = queue.spec, queue.status
     stop = status.stop
     return queue_pb2.Queue(
@@ -62,7 +69,6 @@ def queue_message(queue: Queue) -> queue_pb2.Queue:
         labels=spec.labels,
         state=QUEUE_STATES[status.state],
         state_reason=_reason(status.reason),
-        jobs=[_job_message(job) for job in queue.jobs],
         revision=queue.revision,
         request_id=spec.request_id,
         failure_policy=POLICIES[spec.failure_policy],
@@ -79,11 +85,6 @@ def queue_message(queue: Queue) -> queue_pb2.Queue:
         stop_deadline=timestamp(stop.deadline) if stop and status.state is QueueState.STOPPING else None,
         message=status.message,
     )
-
-
-def encode_queue(queue: Queue) -> bytes:
-    """A queue as callers get it, serialised."""
-    return queue_message(queue).SerializeToString()
 
 
 def queue_progress(queue: Queue) -> float | None:
@@ -146,7 +147,8 @@ def _reason(reason: StateReason | None) -> queue_pb2.StateReason | None:
     return None if reason is None else queue_pb2.StateReason(code=REASONS[reason.code], message=reason.message)
 
 
-def _job_message(job: Job) -> queue_pb2.Job:
+def job_message(job: Job) -> queue_pb2.Job:
+    """A job as callers get it."""
     spec, status = job.spec, job.status
     runner = status.runner
     return queue_pb2.Job(
