@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from queue_manager.server.domain.model import Queue
+from queue_manager.server.domain.model import Job, Queue
 from queue_manager.server.rpc import encoder
-from queue_manager.server.rpc.convert import queue_message
+from queue_manager.server.rpc.convert import job_message, queue_message
 from queue_manager.server.rpc.encoder import QueueEncoder
 from queue_manager.v1 import queue_pb2
 from tests.unit.domain.samples import accepted, payload
@@ -32,8 +32,12 @@ def test_each_revision_is_the_message_that_one_builds() -> None:
 def test_only_the_job_that_changed_is_encoded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Six jobs, then one."""
     built: list[str] = []
-    real = encoder.job_message
-    monkeypatch.setattr(encoder, "job_message", lambda job: built.append(job.name) or real(job))
+
+    def told(job: Job) -> queue_pb2.Job:
+        built.append(job.name)
+        return job_message(job)
+
+    monkeypatch.setattr("queue_manager.server.rpc.encoder.job_message", told)
     encode, queue = QueueEncoder(), accepted(payload("historical"))
     encode(queue)
     assert len(built) == len(queue.jobs)
