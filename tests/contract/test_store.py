@@ -317,8 +317,12 @@ async def test_unsettled_pages_through_ids_in_order_and_leaves_settled_ones_out(
     after = ""
     while page := await store.unsettled(after=after, limit=4):
         assert len(page) <= 4
-        found += page
-        after = page[-1]
+        for record in page:
+            assert record == await store.get(record.queue.queue_id), (
+                "it is the newest, with the version to replace it by"
+            )
+        found += [record.queue.queue_id for record in page]
+        after = found[-1]
     assert found == [f"wf-{number:02}" for number in range(25) if number % 3]
 
 
@@ -329,7 +333,7 @@ async def test_a_queue_that_settles_leaves_unsettled(store: StateStore) -> None:
     assert list(await store.unsettled(after="", limit=9)) == []
     assert list(await store.ended_before(6.0, limit=9)) == ["wf-a"]
     await change(store, record, state=QueueState.RUNNING, settled=False)
-    assert list(await store.unsettled(after="", limit=9)) == ["wf-a"]
+    assert [record.queue.queue_id for record in await store.unsettled(after="", limit=9)] == ["wf-a"]
     assert list(await store.ended_before(6.0, limit=9)) == []
 
 

@@ -162,12 +162,12 @@ class SimulatedStore:
         """See the port; the simulation does not page."""
         return await self._process.call(lambda: [stored.queue for stored in self._world.stored.values()][:limit])
 
-    async def unsettled(self, *, after: str, limit: int) -> Sequence[str]:
+    async def unsettled(self, *, after: str, limit: int) -> Sequence[Record]:
         """See the port."""
 
-        def effect() -> list[str]:
+        def effect() -> list[Record]:
             ids = (queue_id for queue_id, stored in self._world.stored.items() if not stored.queue.settled)
-            return sorted(queue_id for queue_id in ids if queue_id > after)[:limit]
+            return [self._record(queue_id) for queue_id in sorted(ids) if queue_id > after][:limit]
 
         return await self._process.call(effect)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -296,3 +297,21 @@ async def test_after_a_restart_every_unsettled_queue_is_loaded_and_told() -> Non
     assert await records.load_unsettled() == 2
     assert sorted(records.live) == [f"wf-btcusdt-api-trades-20240601-{number:06d}" for number in (0, 2)]
     assert listener.reloads == [1, 1]
+
+
+async def test_what_was_asked_for_while_loading_is_not_put_back() -> None:
+    """A page was read before a queue changed; what is in memory is newer than what the page has."""
+    parts = Parts()
+    await parts.begin()
+    records = parts.another()
+    page = await parts.store.unsettled(after="", limit=9)
+
+    async def old_page(*, after: str, limit: int) -> Sequence[Record]:
+        if after:
+            return []
+        await records.change(Q, lambda queue: replace(queue, status=replace(queue.status, message="newer")))
+        return page
+
+    parts.store.unsettled = old_page  # type: ignore[method-assign]
+    assert await records.load_unsettled() == 1
+    assert records.live[Q].queue.status.message == "newer"

@@ -87,8 +87,8 @@ class StateStore(Protocol):
     async def list(self, query: QueueFilter, *, after: Cursor | None, limit: int) -> Sequence[Queue]:
         """At most `limit` queues that match, newest first (create time, then id, both descending), after the cursor."""
 
-    async def unsettled(self, *, after: str, limit: int) -> Sequence[str]:
-        """At most `limit` ids of queues that are not `settled`, ascending, greater than `after`."""
+    async def unsettled(self, *, after: str, limit: int) -> Sequence[Record]:
+        """At most `limit` records of queues that are not `settled`, by ascending id, with ids greater than `after`."""
 
     async def history(self, queue_id: str) -> Sequence[Entry]:
         """The entries that are kept of a queue, oldest first: all, or the newest up to a bound per queue.

@@ -26,6 +26,9 @@ from queue_manager.server.domain.naming import suffix_of
 KEPT_SETTLED: Final = 1000
 """How many settled queues are kept in memory, those that were used last."""
 
+LOADED_AT_A_TIME: Final = 200
+"""Records in a page while loading: some milliseconds' work, between which calls are answered."""
+
 UNCERTAIN: Final = 10_000
 """Creations without an answer that are remembered; where there are more, a restart finds the rest."""
 
@@ -160,11 +163,12 @@ class Records:
     async def load_unsettled(self) -> int:
         """Bring every queue that is not settled into memory. Answers how many there are."""
         after, count = "", 0
-        while ids := await self._store.unsettled(after=after, limit=500):
-            for queue_id in ids:
-                if queue_id not in self._live and (record := await self._store.get(queue_id)) is not None:
+        while page := await self._store.unsettled(after=after, limit=LOADED_AT_A_TIME):
+            for record in page:
+                queue_id = record.queue.queue_id
+                if queue_id not in self._live and queue_id not in self._settled:  # else it is here as new or newer
                     self._loaded(record)
-            after, count = ids[-1], count + len(ids)
+            after, count = page[-1].queue.queue_id, count + len(page)
         return count
 
     async def delete(self, queue_id: str) -> None:

@@ -70,10 +70,10 @@ class MemoryStore:
             found = [queue for queue in found if _place(queue) < (after.create_time, after.queue_id)]
         return found[:limit]
 
-    async def unsettled(self, *, after: str, limit: int) -> Sequence[str]:
+    async def unsettled(self, *, after: str, limit: int) -> Sequence[Record]:
         """See `StateStore.unsettled`."""
-        found = (record.queue for record in self._records.values())
-        return sorted(queue.queue_id for queue in found if not queue.settled and queue.queue_id > after)[:limit]
+        found = (queue_id for queue_id, record in self._records.items() if not record.queue.settled)
+        return [self._records[queue_id] for queue_id in sorted(found) if queue_id > after][:limit]
 
     async def history(self, queue_id: str) -> Sequence[Entry]:
         """See `StateStore.history`."""

@@ -36,6 +36,11 @@ def decode_entry(body: bytes) -> Entry:
     return _ENTRIES.decode(body)
 
 
+def read_record(row: tuple[bytes, int]) -> Record:
+    """A row of (body, version)."""
+    return Record(decode_queue(row[0]), str(row[1]))
+
+
 def decode_record(row: tuple[bytes, int] | None) -> Record | None:
     """A row of (body, version), or none."""
-    return None if row is None else Record(decode_queue(row[0]), str(row[1]))
+    return None if row is None else read_record(row)

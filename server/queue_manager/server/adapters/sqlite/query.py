@@ -24,7 +24,7 @@ from queue_manager.server.domain.model import QueueState
 PROBE_LIMIT: Final = 1000
 """How far a term's list is counted to tell whether it is the rarest."""
 
-UNSETTLED: Final = """SELECT queue_id FROM queues INDEXED BY queues_unsettled
+UNSETTLED: Final = """SELECT body, version FROM queues INDEXED BY queues_unsettled
     WHERE settled = 0 AND queue_id > ? ORDER BY queue_id LIMIT ?"""
 ENDED: Final = """SELECT queue_id FROM queues INDEXED BY queues_ended
     WHERE settled = 1 AND end_time < ? ORDER BY end_time, queue_id LIMIT ?"""

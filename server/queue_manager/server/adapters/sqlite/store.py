@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from queue_manager.server.adapters.sqlite import query as queries
-from queue_manager.server.adapters.sqlite.documents import decode_entry, decode_queue, decode_record
+from queue_manager.server.adapters.sqlite.documents import decode_entry, decode_queue, decode_record, read_record
 from queue_manager.server.adapters.sqlite.faults import RETRY_AFTER, translate
 from queue_manager.server.adapters.sqlite.files import DataDir
 from queue_manager.server.adapters.sqlite.schema import APPLICATION_ID, VERSION, open_reader, open_writer
@@ -142,11 +142,11 @@ class SqliteStore:
             lambda connection: [decode_queue(body) for body in queries.run(connection, query, after, limit)],
         )
 
-    async def unsettled(self, *, after: str, limit: int) -> Sequence[str]:
+    async def unsettled(self, *, after: str, limit: int) -> Sequence[Record]:
         """See `StateStore.unsettled`."""
         return await self._read(
             "unsettled",
-            lambda connection: [row[0] for row in connection.execute(queries.UNSETTLED, (after, limit))],
+            lambda connection: [read_record(row) for row in connection.execute(queries.UNSETTLED, (after, limit))],
         )
 
     async def history(self, queue_id: str) -> Sequence[Entry]:
