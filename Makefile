@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test simulate integration lint format types protos check-generated docs clean
+.PHONY: help setup run demo test simulate bench integration lint format types protos check-generated docs clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(STAMP) ## Run all tests that need only Python
 
 simulate: $(STAMP) ## Play simulated histories: make simulate SEEDS=10000 FIRST=0
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),500) --first $(or $(FIRST),0)
+
+bench: $(STAMP) ## Measure speed and size beside a bare grpc.aio service: make bench [ONLY="get start"] [SHORT=1]
+	@$(BIN)/python -m bench $(if $(SHORT),--short) $(ONLY)
 
 integration: $(STAMP) ## Run the tests that need real servers; each says what it skips and why
 	@$(BIN)/pytest -m integration -ra || { code=$$?; [ $$code -eq 5 ] && echo "no integration tests yet" || exit $$code; }

@@ -7,6 +7,7 @@ calls in flight finish, nothing more is reconciled, parts are closed. Local work
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 import uuid
@@ -126,6 +127,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             await _first_of(core.ready, stop)
             await health.refresh()
             if core.ready.is_set():
+                calm_collector()
                 log.info(
                     "serving",
                     grpc=f"{settings.grpc.listen.host}:{port}",
@@ -142,6 +144,17 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             for task in working:
                 task.cancel()
     log.info("stopped")
+
+
+def calm_collector() -> None:
+    """Have the garbage collector leave alone what is there for good, and come less often.
+
+    Queues are not tracked by it at all (`domain.model.Value`); what is left are the library's calls and streams, most of
+    which go without it. With Python's own threshold of 700 objects it takes some per cent of a busy server's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def sample(metrics: Metrics, core: Core) -> None:

@@ -1,0 +1,119 @@
+"""What is there before anybody calls: an idle server, and how soon `queuectl` answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import psutil
+
+from bench.figures import Figure, at_most
+from bench.load import start_queue
+from bench.processes import ROOT, ServerUnderTest
+from bench.scale import Scale
+
+SERVER_PACKAGES = ("queue_manager.server", "kubernetes_asyncio", "pydantic", "structlog", "msgspec", "uvloop")
+QUEUECTL = "from queue_manager.client.cli import main; main()"
+COUNT = """
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
+"""
+
+
+async def idle(scale: Scale, folder: Path) -> list[Figure]:
+    """`queue-manager serve` with its embedded parts and nothing to do, beside the bare service."""
+    async with _serving(folder) as process, ServerUnderTest("bench.bare") as bare:
+        await asyncio.sleep(2.0)  # what it does once after its start is over
+        before, began = _cpu(process), perf_counter()
+        await asyncio.sleep(scale.idle)
+        share = (_cpu(process) - before) / (perf_counter() - began)
+        resident = process.memory_info().rss
+        note = "queue-manager serve; bare: grpc.aio alone"
+        return [
+            Figure("idle server, memory", resident / 2**20, "MiB", bare.resident / 2**20, note=note),
+            Figure("idle server, CPU", share * 100, "%", note=f"of one core, over {scale.idle:g} s"),
+        ]
+
+
+async def command_line(scale: Scale, folder: Path) -> list[Figure]:
+    """`queuectl --help` and `queuectl get`, each a process of its own; what they import."""
+    async with ServerUnderTest("bench.manager", "memory", str(folder)) as server:
+        queue_id = (await start_queue(server.address)).queue_id
+        return [
+            await _command(scale, "queuectl --help", server.address, "--help"),
+            await _command(scale, "queuectl get", server.address, "get", queue_id, "-o", "json"),
+        ]
+
+
+async def _command(scale: Scale, name: str, address: str, *arguments: str) -> Figure:
+    """How long the command takes; fails where it imports what is the server's."""
+    modules = json.loads((await _python(address, COUNT + QUEUECTL, *arguments))[1].splitlines()[-1])
+    foreign = [module for module in modules if module.startswith(SERVER_PACKAGES)]
+    if foreign:
+        raise AssertionError(f"{name} imports {', '.join(foreign[:5])}")
+    ours, bare = list[float](), list[float]()
+    for _ in range(scale.starts):
+        for times, code in ((bare, "import grpc.aio"), (ours, QUEUECTL)):
+            began = perf_counter()
+            await _python(address, code, *arguments)
+            times.append((perf_counter() - began) * 1e3)
+    note = f"{len(modules)} modules, none of the server's; bare: python -c 'import grpc.aio'"
+    return Figure(name, median(ours), "ms", median(bare), target=at_most(300), note=note)
+
+
+async def _python(address: str, code: str, *arguments: str) -> tuple[str, str]:
+    """Run Python code with arguments; its standard output and error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        f"import sys; sys.argv[0] = 'queuectl'\n{code}",
+        *arguments,
+        cwd=ROOT,
+        env={**os.environ, "QM_SERVER": address},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"queuectl {' '.join(arguments)} ended with {process.returncode}: {err.decode()}")
+    return out.decode(), err.decode()
+
+
+@asynccontextmanager
+async def _serving(folder: Path) -> AsyncIterator[psutil.Process]:
+    """`queue-manager serve` on free ports, once it serves."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "queue_manager.server", "serve"),
+        cwd=folder,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(("QM_", "KAFKA_", "ARANGO_"))},
+            "QM_GRPC_LISTEN": "127.0.0.1:0",
+            "QM_METRICS_LISTEN": "127.0.0.1:0",
+            "QM_LOG_FORMAT": "json",
+        },
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(30):
+            while json.loads(await process.stderr.readline())["event"] != "serving":
+                pass
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)

@@ -1,0 +1,175 @@
+"""The Queue Manager to be measured: all of it that is on a caller's way, and a runner that starts no processes.
+
+`python -m bench.manager memory|sqlite DIR [held]` keeps its queues in memory, or in SQLite in that directory; `held`:
+launches wait. Everything else is what `queue-manager serve` has: the core, the gRPC layer, the metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from time import monotonic, time
+from typing import Any
+
+from msgspec.structs import replace
+
+from bench.control import feed, obey, run
+from queue_manager.server.adapters.inprocess.bus import InProcessBus
+from queue_manager.server.adapters.inprocess.store import MemoryStore
+from queue_manager.server.adapters.sqlite.store import SqliteStore
+from queue_manager.server.app import SystemClock, calm_collector
+from queue_manager.server.application.core import Core, CoreSettings
+from queue_manager.server.application.ports import StateStore
+from queue_manager.server.domain.builtin import builtin_catalogue
+from queue_manager.server.domain.launch import LaunchSpec, Platform, WorkerKey
+from queue_manager.server.domain.model import Queue, RunnerRef
+from queue_manager.server.domain.observation import Phase, WorkerStatus
+from queue_manager.server.observability.instruments import MeteredInstruments
+from queue_manager.server.observability.logging import configure
+from queue_manager.server.observability.metrics import Metrics
+from queue_manager.server.rpc.convert import encode_event
+from queue_manager.server.rpc.encoder import QueueEncoder
+from queue_manager.server.rpc.health import Health
+from queue_manager.server.rpc.server import build, listen
+from queue_manager.server.rpc.servicer import Servicer
+
+
+class Runner:
+    """Workers that run from when they are launched until they are deleted, and are nothing but an entry here."""
+
+    name = "bench"
+    launch_settle = 0.0
+
+    def __init__(self) -> None:
+        """Nothing is launched yet, and nothing is held."""
+        self._workers: dict[str, WorkerStatus] = {}
+        self.may_launch = asyncio.Event()
+        self.may_launch.set()
+
+    async def launch(self, spec: LaunchSpec) -> WorkerStatus:
+        """It runs, once launches are not held."""
+        await self.may_launch.wait()
+        ref = RunnerRef(runner=self.name, name=spec.key.name, uid=spec.key.name)
+        status = WorkerStatus(key=spec.key, phase=Phase.RUNNING, ref=ref, spec_hash=spec.spec_hash)
+        return self._workers.setdefault(spec.key.name, status)
+
+    async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
+        """What was launched."""
+        return [self._workers.get(key.name, WorkerStatus(key=key, phase=Phase.ABSENT)) for key in workers]
+
+    async def delete(self, worker: WorkerKey, *, grace: float) -> None:  # noqa: ARG002 - see the port
+        """It is gone."""
+        self._workers.pop(worker.name, None)
+
+    async def release(self, workers: Sequence[WorkerKey]) -> None:
+        """Nothing is kept for them."""
+
+    async def forget(self, workers: Sequence[WorkerKey]) -> None:
+        """Nothing is kept of them."""
+
+    def subscribe(self, wake: Callable[[str], None]) -> None:
+        """Nothing changes here unasked."""
+
+    async def check(self) -> None:
+        """Always there."""
+
+
+class Manager:
+    """What the driver can have the server do."""
+
+    def __init__(self, core: Core, runner: Runner) -> None:
+        """The core that is measured."""
+        self._core = core
+        self._runner = runner
+        self._suffix = 0
+
+    async def idle(self) -> None:
+        """Wait until every queue has been reconciled and published."""
+        while self._core.controller.work.depth or self._core.outbox.depth:  # noqa: ASYNC110 - nothing tells when both are
+            await asyncio.sleep(0.01)
+        await self._core.controller.work.idle()
+        await self._core.outbox.work.idle()
+
+    async def hold(self, launches: bool) -> None:
+        """Have the runner keep launches waiting, or let them go on."""
+        if launches:
+            self._runner.may_launch.clear()
+        else:
+            self._runner.may_launch.set()
+            await self.idle()
+
+    async def feed(self, queue_ids: Sequence[str], rate: float, seconds: float) -> dict[str, Any]:
+        """Change these queues in turn, as telemetry does: a job has written more records."""
+        times: list[tuple[str, int, float]] = []
+
+        async def change(number: int) -> None:
+            queue_id = queue_ids[number % len(queue_ids)]
+            job_number = number % 6
+
+            def transition(queue: Queue) -> Queue:
+                job = queue.jobs[job_number]
+                status = replace(job.status, records_written=job.status.records_written + 1, last_telemetry_time=time())
+                jobs = (*queue.jobs[:job_number], replace(job, status=status), *queue.jobs[job_number + 1 :])
+                return replace(queue, jobs=jobs)
+
+            record = await self._core.records.change(queue_id, transition)
+            times.append((queue_id, record.queue.revision, monotonic()))
+
+        return {**await feed(change, rate=rate, seconds=seconds), "times": times}
+
+
+async def serve() -> None:
+    """Serve until standard input ends."""
+    kind, folder = sys.argv[1], Path(sys.argv[2]).absolute()  # noqa: ASYNC240 - nothing runs yet
+    configure("json", "warning", ())
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        metrics = Metrics(version="bench")
+        store: StateStore
+        if kind == "memory":
+            store = MemoryStore()
+        else:
+            store = await stack.enter_async_context(SqliteStore(folder, observe=metrics.store_operation))
+        bus = await stack.enter_async_context(InProcessBus(folder, clock=clock))
+        runner = Runner()
+        if "held" in sys.argv[3:]:
+            runner.may_launch.clear()
+        core = Core(
+            store=store,
+            runner=runner,
+            bus=bus,
+            clock=clock,
+            rng=Random(),  # noqa: S311 - no secrets
+            catalogue=builtin_catalogue(),
+            platform=Platform(),
+            settings=CoreSettings(),
+            encode_queue=QueueEncoder(),
+            encode_event=encode_event,
+            instruments=MeteredInstruments(metrics),
+        )
+        server = build(
+            Servicer(core.service),
+            Health(core.problems),
+            observer=metrics,
+            new_id=lambda: uuid.uuid4().hex,
+            max_message_bytes=2**20,
+        )
+        port = listen(server, "127.0.0.1:0", "none")
+        working = asyncio.create_task(core.run())
+        await core.ready.wait()
+        await server.start()
+        calm_collector()
+        manager = Manager(core, runner)
+        await obey(port, {"hold": manager.hold, "idle": manager.idle, "feed": manager.feed})
+        core.hub.close()
+        await server.stop(0)
+        working.cancel()
+
+
+if __name__ == "__main__":
+    run(serve)

@@ -1,0 +1,83 @@
+"""The measured servers as processes: started, told what to do, weighed, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class ServerUnderTest:
+    """`async with` starts `python -m MODULE ARGUMENTS`; `ask` has it do something; leaving ends it."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        """A module that obeys `bench.control`."""
+        self._command = (sys.executable, "-m", module, *arguments)
+        self._process: asyncio.subprocess.Process | None = None
+        self.address = ""
+
+    async def __aenter__(self) -> Self:
+        """Start it."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=2**28,
+        )
+        self.address = f"127.0.0.1:{(await self._line())['port']}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(10):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def ask(self, action: str, **arguments: Any) -> Any:
+        """Have it do something; its answer."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write((json.dumps({"do": action, **arguments}) + "\n").encode())
+        return (await self._line())["answer"]
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds that it has used."""
+        times = self._psutil.cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that it has resident."""
+        return int(self._psutil.memory_info().rss)
+
+    @property
+    def _psutil(self) -> psutil.Process:
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    async def _line(self) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(self._command)} has ended; run it by hand to see why")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
