@@ -1,21 +1,22 @@
-"""The command line of `queuectl`: its commands, options and their words. What they do is in `commands.py`.
+"""The command line of `queuectl`: its commands, their options and their words. What they do is in `commands.py`.
 
-What draws (rich) is loaded with the first command that runs, so that `--help` and a shell's completion answer at once.
+That, and with it grpc and what draws, is loaded with the first command that runs, so that `--help` and a shell's
+completion of words answer at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
-from importlib import metadata
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from queue_manager.client import AsyncClient
-from queue_manager.client.cli import manual
-from queue_manager.client.cli.exits import ExitCode
-from queue_manager.client.cli.formats import parse_duration
+from queue_manager.client.cli import completion, manual, options
+from queue_manager.client.cli.exit_codes import ExitCode
+from queue_manager.client.cli.options import Output, OutputOption, Policy, QueueId, QueueIds, ServerOption, State
+
+if TYPE_CHECKING:
+    from queue_manager.client import AsyncClient
 
 app = typer.Typer(
     name="queuectl",
@@ -28,109 +29,100 @@ app = typer.Typer(
 )
 
 
-class Output(StrEnum):
-    """How results are written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-class State(StrEnum):
-    """States of a queue; a test holds them against the API's."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-
-
-class Policy(StrEnum):
-    """Failure policies; a test holds them against the API's."""
-
-    KEEP_GOING = "keep-going"
-    STOP_ALL = "stop-all"
-
-
-QueueId = Annotated[str, typer.Argument(metavar="QUEUE_ID", help="Id of the queue, as start and list tell it.")]
-ServerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        metavar="HOST:PORT",
-        envvar="QM_SERVER",
-        show_default="127.0.0.1:50051",
-        help="Address of the server.",
-    ),
-]
-OutputOption = Annotated[
-    Output, typer.Option("-o", "--output", help="A table for people, or the API's JSON for programs.")
-]
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         typer.echo(f"queuectl {metadata.version('streamforge-queue-manager')}")
         raise typer.Exit
 
 
 @app.callback()
 def root(
-    version: Annotated[
+    ctx: typer.Context,
+    server: ServerOption = None,
+    _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Options that belong to no command."""
+    """Options that may stand before any command."""
+    ctx.obj = server
 
 
 @app.command(epilog=manual.command_epilog("start"))
 def start(
-    file: Annotated[str, typer.Option("-f", "--file", metavar="FILE", help="JSON file with the queue; - is stdin.")],
+    ctx: typer.Context,
+    file: Annotated[
+        str, typer.Option("-f", "--file", metavar="FILE", help="JSON or YAML file with the queue; - is standard input.")
+    ],
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="A value that goes over the file's; may be repeated.",
+        ),
+    ] = None,
     request_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Makes it safe to repeat: the same id starts one queue only.")
     ] = None,
     label: Annotated[
         list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label to find it by; may be repeated.")
     ] = None,
+    failure_policy: Annotated[
+        Policy | None,
+        typer.Option(
+            metavar="POLICY",
+            help=f"What the other jobs do when one fails: {' or '.join(Policy)}.",
+            show_default="keep-going",
+            case_sensitive=False,
+        ),
+    ] = None,
     validate_only: Annotated[
         bool, typer.Option("--validate-only", help="Check it and show the plan; start nothing.")
     ] = False,
     watch_it: Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")] = False,
-    failure_policy: Annotated[
-        Policy | None,
-        typer.Option(help="What the other jobs do when one fails.", show_default="keep-going", case_sensitive=False),
-    ] = None,
     output: OutputOption = Output.TABLE,
     server: ServerOption = None,
 ) -> None:
     """Start the queue that a file describes.
 
-    The file holds one JSON object: symbol, time_range, requests, and what else StartQueueRequest takes. Every rule that
-    it breaks is reported at once, with its field. In a pipe the new queue's id is all that is written.
+    The file holds one object: symbol, time_range, requests, and what else StartQueueRequest takes. --set goes over it,
+    by the path of the value; PATH= takes a field away.
+
+    \b
+    --set symbol=ETHUSDT                       a field
+    --set labels.team=research                 a label; parameters.KEY likewise
+    --set 'requests[0].interval=1m'            an entry of a list, from 0; the
+                                               one past the last adds one
+    --set 'requests[gnn-trainer].timeout=2h'   the request of a job, by its name
+
+    Every rule that is broken is reported at once, with its field. In a pipe the new queue's id is all that is written.
     """
     if watch_it and validate_only:
         raise typer.BadParameter("--watch needs a queue, and --validate-only starts none")
-    from queue_manager.client.cli.commands import read_file  # noqa: PLC0415 - see the module's docstring
+    if watch_it:
+        _refuse_names(output)
+    from queue_manager.client.cli.running import load_payload
 
-    labels = dict(_label(text) for text in label or [])
-    policy = failure_policy.name if failure_policy else None
+    labels = dict(options.label(text) for text in label or [])
     _run(
-        server,
+        server or ctx.obj,
         "start",
-        payload=read_file(file),
+        payload=load_payload(file, override or []),
         request_id=request_id,
         labels=labels,
         validate_only=validate_only,
-        failure_policy=policy,
+        failure_policy=failure_policy.name if failure_policy else None,
         follow=watch_it,
-        json=output is Output.JSON,
+        output=output,
     )
 
 
 @app.command(epilog=manual.command_epilog("stop"))
 def stop(
-    queue_id: QueueId,
+    ctx: typer.Context,
+    queue_ids: options.UnfinishedIds,
     force: Annotated[bool, typer.Option("--force", help="Delete the workers at once, without asking them.")] = False,
     grace: Annotated[
         str | None,
@@ -143,38 +135,51 @@ def stop(
     output: OutputOption = Output.TABLE,
     server: ServerOption = None,
 ) -> None:
-    """Stop a queue: gently, and after the grace period for good.
+    """Stop queues: gently, and after the grace period for good.
 
     Stopping is idempotent: a queue that has ended stays as it is, and --force hastens a stop under way.
     """
     if force and grace is not None:
         raise typer.BadParameter("--force knows no grace; give one of --force and --grace")
     _run(
-        server,
+        server or ctx.obj,
         "stop",
-        queue_id,
+        list(dict.fromkeys(queue_ids)),
         force=force,
-        grace=_seconds(grace),
+        grace=options.grace_seconds(grace),
         wait=wait,
         reason=reason,
-        json=output is Output.JSON,
+        output=output,
     )
 
 
 @app.command(epilog=manual.command_epilog("get"))
-def get(queue_id: QueueId, output: OutputOption = Output.TABLE, server: ServerOption = None) -> None:
-    """Show a queue with its jobs, and why they wait or failed."""
-    _run(server, "get", queue_id, json=output is Output.JSON)
+def get(
+    ctx: typer.Context, queue_ids: QueueIds, output: OutputOption = Output.TABLE, server: ServerOption = None
+) -> None:
+    """Show queues with their jobs, and why these wait or failed."""
+    _run(server or ctx.obj, "get", list(dict.fromkeys(queue_ids)), output=output)
 
 
 @app.command("list", epilog=manual.command_epilog("list"))
 def list_queues(
+    ctx: typer.Context,
     state: Annotated[
         list[State] | None,
-        typer.Option("--state", case_sensitive=False, help="Only queues in this state; may be repeated."),
+        typer.Option(
+            "--state",
+            case_sensitive=False,
+            metavar="STATE",
+            help=f"Only queues in this state: {', '.join(State)}; may be repeated.",
+        ),
     ] = None,
     symbol: Annotated[str, typer.Option(metavar="PAIR", help="Only queues of this trading pair.")] = "",
-    target: Annotated[str, typer.Option(metavar="NAME", help="Only queues with a job of this target.")] = "",
+    target: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Only queues with a job of this target.", autocompletion=completion.target_names
+        ),
+    ] = "",
     selector: Annotated[
         str,
         typer.Option("-l", "--selector", metavar="SELECTOR", help="Only queues with these labels: key=value,key."),
@@ -185,19 +190,20 @@ def list_queues(
 ) -> None:
     """List queues, newest first."""
     _run(
-        server,
+        server or ctx.obj,
         "list_queues",
         states=[one.name for one in state or []],
         symbol=symbol,
         target=target,
         selector=selector,
         limit=limit,
-        json=output is Output.JSON,
+        output=output,
     )
 
 
 @app.command(epilog=manual.command_epilog("watch"))
 def watch(
+    ctx: typer.Context,
     queue_id: QueueId,
     after_revision: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Begin with the changes after this revision.")
@@ -207,45 +213,39 @@ def watch(
 ) -> None:
     """Follow a queue until it has ended, across restarts of the server.
 
-    On a terminal it draws a live table, in a pipe it writes one line an event, with -o json one JSON frame a line.
-    Ctrl-C ends the watching and leaves the queue running.
+    On a terminal it draws a live table, in a pipe it writes one line an event, with -o json one JSON frame a line, with
+    -o yaml one document a frame. Ctrl-C ends the watching and leaves the queue running.
     """
-    _run(server, "watch", queue_id, after_revision=after_revision, json=output is Output.JSON)
+    _refuse_names(output)
+    _run(server or ctx.obj, "watch", queue_id, after_revision=after_revision, output=output)
 
 
 @app.command(epilog=manual.command_epilog("targets"))
 def targets(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One target, with all its rules.")] = None,
+    ctx: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="One target, with all its rules.", autocompletion=completion.target_names),
+    ] = None,
     output: OutputOption = Output.TABLE,
     server: ServerOption = None,
 ) -> None:
     """Show what can be launched: targets, their types and parameters."""
-    _run(server, "targets", name, json=output is Output.JSON)
+    _run(server or ctx.obj, "targets", name, output=output)
 
 
-def _run(server: str | None, command: str, *arguments: Any, **options: Any) -> NoReturn:
+def _run(server: str | None, command: str, *arguments: Any, **values: Any) -> NoReturn:
     """Load what commands need, run one, and exit with its code."""
-    from queue_manager.client.cli import commands  # noqa: PLC0415 - see the module's docstring
+    from queue_manager.client.cli import commands, running
 
     chosen: Callable[..., Awaitable[ExitCode]] = getattr(commands, command)
 
     def call(client: AsyncClient) -> Awaitable[ExitCode]:
-        return chosen(client, *arguments, **options)
+        return chosen(client, *arguments, **values)
 
-    raise typer.Exit(commands.run(server, call))
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise typer.BadParameter(f"{text!r} is no label; write it like team=research", param_hint="--label")
-    return key, value
+    raise typer.Exit(running.run(server, call))
 
 
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_duration(text)
-    except ValueError as e:
-        raise typer.BadParameter(str(e), param_hint="--grace") from e
+def _refuse_names(output: Output) -> None:
+    if output is Output.NAME:
+        raise typer.BadParameter("a watch tells what happens, and an id alone does not; use table, json or yaml")

@@ -1,27 +1,10 @@
-"""What `queuectl` exits with. Scripts rely on these numbers: they never change their meaning."""
+"""Which exit code a failed call or an ended queue becomes."""
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from queue_manager.client import errors
+from queue_manager.client.cli.exit_codes import ExitCode
 from queue_manager.v1.queue_pb2 import Queue, QueueState
-
-
-class ExitCode(IntEnum):
-    """One code for each thing that a script may want to tell apart."""
-
-    OK = 0
-    UNEXPECTED = 1
-    USAGE = 2
-    NOT_FOUND = 3
-    CONFLICT = 4
-    UNREACHABLE = 5
-    QUEUE_FAILED = 6
-    QUEUE_STOPPED = 7
-    INTERRUPTED = 130
-    BROKEN_PIPE = 141
-    TERMINATED = 143
 
 
 def for_error(error: errors.QueueManagerError) -> ExitCode:

@@ -6,8 +6,6 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from google.protobuf.json_format import MessageToJson
-from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from queue_manager.v1.queue_pb2 import Job, JobState, Queue, QueueState, Reason
@@ -25,31 +23,13 @@ BAD_JOBS: Final = frozenset({JobState.JOB_STATE_FAILED, JobState.JOB_STATE_LOST}
 ENDED_QUEUES: Final = frozenset(
     {QueueState.QUEUE_STATE_FINISHED, QueueState.QUEUE_STATE_FAILED, QueueState.QUEUE_STATE_STOPPED}
 )
+UNFINISHED_QUEUES: Final = (
+    QueueState.QUEUE_STATE_PENDING,
+    QueueState.QUEUE_STATE_RUNNING,
+    QueueState.QUEUE_STATE_STOPPING,
+)
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-
-
-def as_json(message: Message, *, one_line: bool = False, ascii_only: bool = False) -> str:
-    """The API's own JSON, with snake_case names and every plain field, so that a script never meets a missing one."""
-    return MessageToJson(
-        message,
-        preserving_proto_field_name=True,
-        always_print_fields_with_no_presence=True,
-        indent=None if one_line else 2,
-        ensure_ascii=ascii_only,
-    )
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of `30s`, `1m30s`, `500ms`, `2h`, or a bare number. Raises `ValueError` with the remedy."""
-    stripped = text.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", stripped):
-        return float(stripped)
-    if not re.fullmatch(rf"(?:{_DURATION.pattern})+", stripped):
-        raise ValueError(f"{text!r} is no duration; write it like 30s, 1m30s or 2h")
-    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(stripped))
 
 
 def one_line(text: str) -> str:

@@ -1,26 +1,40 @@
-"""The words of `queuectl --help`: examples and exit codes. The options' own words stand with them in `app.py`."""
+"""The words of `queuectl --help`: examples, environment and exit codes. The options' own words stand in `app.py`."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Final
+
+from queue_manager.client.cli.exit_codes import MEANINGS
 
 SUMMARY: Final = """Launch, stop and watch groups of StreamForge microservices.
 
 A queue is one run of a group of microservices (its jobs) under one id. queuectl talks to the Queue Manager's server,
 which launches the jobs and follows them; it can be interrupted at any time without harm to a queue.
 
-On a terminal it writes tables, and into a pipe plain text without colours; -o json writes the API's own messages.
+\b
+To begin:
+  queue-manager serve                     the server, on a terminal of its own
+  queuectl targets                        what can be launched
+  queuectl start -f queue.json --watch    launch it, and see it run
+
+On a terminal it writes tables, and into a pipe plain text without colours. -o json and -o yaml write the API's own
+messages, -o name ids alone.
 """
 
-EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], tuple[str, str]]]] = {
+EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "start": (
         ("queuectl start -f historical-pipeline.json --watch", "start a queue, and follow it until it has ended"),
+        (
+            "queuectl start -f gated-pipeline.yaml --set symbol=ETHUSDT --validate-only",
+            "the same for another pair: check it and show the plan",
+        ),
         ("generate | queuectl start -f - --request-id nightly-2024-06-01", "repeated with the same id, it starts once"),
     ),
     "stop": (
         ("queuectl stop QUEUE_ID --reason 'wrong month' --wait", "stop gently, and wait until no worker is left"),
-        ("queuectl stop QUEUE_ID --force", "delete the workers at once"),
+        ("queuectl list -l team=research -o name | xargs -r queuectl stop", "stop every queue that has a label"),
     ),
     "get": (
         ("queuectl get QUEUE_ID", "a queue with its jobs, and why they wait or failed"),
@@ -42,35 +56,30 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], tuple[str, str]]]] = {
         ("queuectl targets graph-builder", "one target: its types and parameters with their rules"),
     ),
 }
-"""Two examples for each command: the line to type, and what it does."""
-
-EXIT_CODES: Final = """\b
-Exit codes:
-    0  ok; with watch, --watch or --wait the queue has FINISHED, or with
-       stop --wait it is STOPPED as asked
-    1  unexpected error
-    2  wrong usage, or a request that the server calls invalid
-    3  no such queue or target
-    4  conflict: the request id is taken, or the queue is in a wrong state
-    5  server not reachable, or no answer in time
-    6  the queue ended FAILED (watch, start --watch, stop --wait)
-    7  the queue ended STOPPED (watch, start --watch)
-  130  interrupted with Ctrl-C; the queue goes on
-"""
+"""Two examples or more for each command: the line to type, and what it does."""
 
 ENVIRONMENT: Final = """\b
 Environment:
-  QM_SERVER  address of the server, default 127.0.0.1:50051
+  QM_SERVER  address of the server, unless --server says it;
+             default 127.0.0.1:50051
   QM_DEBUG   when set, an unexpected error shows its traceback
   NO_COLOR   when set, no colours
 """
 
+COMPLETION: Final = """\b
+Shell completion, for bash, zsh and fish; queue ids and targets, too:
+  queuectl --install-completion
+"""
+
+_COLUMNS: Final = 76
+"""Of a terminal of 80, less typer's indent."""
+
 
 def epilog() -> str:
-    """What stands below the list of commands: two examples for each, the environment and the exit codes."""
+    """What stands below the list of commands: each one's examples, the environment and the exit codes."""
     blocks = ["\b\nExamples:"]
     blocks += [_block(EXAMPLES[name]) for name in EXAMPLES]
-    return "\n\n".join(["\n\n".join(blocks), ENVIRONMENT, EXIT_CODES])
+    return "\n\n".join(["\n\n".join(blocks), ENVIRONMENT, COMPLETION, _exit_codes()])
 
 
 def command_epilog(name: str) -> str:
@@ -80,3 +89,10 @@ def command_epilog(name: str) -> str:
 
 def _block(examples: tuple[tuple[str, str], ...]) -> str:
     return "\b\n" + "\n".join(f"  {line}\n      {what}" for line, what in examples)
+
+
+def _exit_codes() -> str:
+    lines = []
+    for code, meaning in MEANINGS.items():
+        lines += textwrap.wrap(meaning, _COLUMNS, initial_indent=f"  {code:3}  ", subsequent_indent=" " * 7)
+    return "\n".join(["\b\nExit codes; of several queues, the lowest but 0:", *lines])

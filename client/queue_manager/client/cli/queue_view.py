@@ -57,7 +57,7 @@ class QueueView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Rich's protocol."""
-        ascii_only = plain_ascii(console)
+        ascii_only = plain_ascii(console.encoding)
         width = options.max_width
         jobs, hidden = _fitting(self.queue.jobs, self.max_rows)
         parts: list[RenderableType] = [_header(self.queue, self.now, width), Text("")]

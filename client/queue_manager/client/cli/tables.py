@@ -24,23 +24,15 @@ _LIFETIMES: Final = {
 
 
 def queues(listed: Sequence[Queue], *, console: Console, now: float) -> RenderableType:
-    """The queues, one a row. `now`: seconds since the epoch, for their ages."""
+    """The queues, one a row. `now`: seconds since the epoch, for their ages. ENDED: of how many jobs how many have."""
     if not listed:
         return Text("no queues match", style="dim")
     piped = not console.file.isatty()
     wide = piped or console.width >= WIDE
-    table = _table()
-    table.add_column("QUEUE ID", no_wrap=True, min_width=max(len(queue.queue_id) for queue in listed))
-    table.add_column("STATE", no_wrap=True)
-    table.add_column("JOBS", no_wrap=True, justify="right")
-    table.add_column("RECORDS", no_wrap=True, justify="right")
-    table.add_column("CREATED" if piped else "AGE", no_wrap=True, justify="left" if piped else "right")
-    if wide:
-        table.add_column("SYMBOL", no_wrap=True)
-        table.add_column("STARTED BY", no_wrap=True)
+    rows: list[list[Text]] = []
     for queue in listed:
         ended = sum(job.state in formats.ENDED_JOBS for job in queue.jobs)
-        cells: list[RenderableType] = [
+        cells = [
             Text(queue.queue_id),
             state_text(formats.queue_state(queue.state)),
             Text(f"{ended}/{len(queue.jobs)}"),
@@ -49,7 +41,15 @@ def queues(listed: Sequence[Queue], *, console: Console, now: float) -> Renderab
         ]
         if wide:
             cells += [Text(queue.symbol), Text(formats.one_line(queue.requested_by), style="dim")]
-        table.add_row(*cells)
+        rows.append(cells)
+    titles = ["QUEUE ID", "STATE", "ENDED", "RECORDS", "CREATED" if piped else "AGE", "SYMBOL", "STARTED BY"]
+    numbers = {"ENDED", "RECORDS", "AGE"}
+    table = _table()
+    for title, *cells in zip(titles, *rows, strict=False):
+        widest = max(len(title), *map(len, cells))
+        table.add_column(title, no_wrap=True, min_width=widest, justify="right" if title in numbers else "left")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -57,8 +57,8 @@ def targets(listed: Iterable[Target]) -> RenderableType:
     """The catalogue in short."""
     table = _table()
     table.add_column("TARGET", no_wrap=True)
-    table.add_column("TYPES", ratio=2)
-    table.add_column("WHAT IT DOES", ratio=3)
+    table.add_column("TYPES", ratio=2, overflow="fold")
+    table.add_column("WHAT IT DOES", ratio=3, overflow="fold")
     for target in listed:
         types = ", ".join(kind.name for kind in target.types)
         table.add_row(Text(target.name, style="bold"), Text(types), Text(formats.one_line(target.description)))

@@ -1,4 +1,7 @@
-"""The two streams as rich consoles, and what a terminal can show. What is shown is elsewhere."""
+"""The two streams as rich consoles, and what a terminal can show. What is shown is elsewhere.
+
+rich is loaded when the first console is made: what only writes lines needs none.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 if sys.platform != "win32":
     import termios
@@ -27,14 +31,14 @@ def err() -> Console:
     return _console(sys.stderr)
 
 
-def is_live(console: Console) -> bool:
+def is_live() -> bool:
     """Whether a table can be redrawn in place: a terminal that is not dumb. FORCE_COLOR makes no terminal of a pipe."""
-    return console.file.isatty() and not console.is_dumb_terminal
+    return sys.stdout.isatty() and not out().is_dumb_terminal
 
 
-def plain_ascii(console: Console) -> bool:
-    """Whether arrows, bars and ellipses have to be written in ASCII."""
-    return not console.encoding.lower().startswith("utf")
+def plain_ascii(encoding: str | None) -> bool:
+    """Whether arrows, bars and ellipses have to be written in ASCII, to a stream of this encoding."""
+    return not (encoding or "utf-8").lower().startswith("utf")
 
 
 def spell(text: str, *, ascii_only: bool) -> str:
@@ -68,6 +72,8 @@ def silent_keyboard() -> Iterator[None]:
 
 
 def _console(file: TextIO) -> Console:
+    from rich.console import Console
+
     terminal = file.isatty()
     environment = dict(os.environ)
     if terminal:
