@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +13,8 @@ from queue_manager.client.cli import strict_json
 
 LARGEST: Final = 16 * 1024 * 1024
 """Bytes that are read; a server takes 1 MiB unless it is told otherwise."""
+CTRL_C_WITHIN: Final = 0.25
+"""Seconds."""
 EXPECTED: Final = "one object, with symbol and requests"
 
 
@@ -46,9 +50,23 @@ def _read(path: str, name: str) -> bytes:
                 return file.read(LARGEST + 1)
         if sys.stdin.isatty():
             print("type or paste the request, then Ctrl-D on a line of its own", file=sys.stderr)  # noqa: T201
+            return _typed()
         return sys.stdin.buffer.read(LARGEST + 1)
     except OSError as e:
         raise UnreadablePayload(f"cannot read {name}: {e.strerror or e}") from e
+
+
+def _typed() -> bytes:
+    """What somebody types, until Ctrl-D. In short waits: Python sees no Ctrl-C that comes just before a read begins."""
+    typed = bytearray()
+    while len(typed) <= LARGEST:
+        while not select.select([sys.stdin], [], [], CTRL_C_WITHIN)[0]:
+            pass
+        chunk = os.read(sys.stdin.fileno(), 65536)
+        if not chunk:
+            break
+        typed += chunk
+    return bytes(typed)
 
 
 def _is_yaml(path: str, text: str) -> bool:
