@@ -78,7 +78,7 @@ async def served(behaviour: Behaviour, told: Told) -> AsyncIterator[grpc.aio.Cha
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
-    await server.stop(None)
+    await server.stop(5)  # calls under way are let finish, and tell their end
 
 
 async def outcome(channel: grpc.aio.Channel, method: str, raw: bytes = REQUEST.SerializeToString()) -> Any:

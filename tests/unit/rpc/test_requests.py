@@ -263,7 +263,7 @@ def test_a_start_is_read_as_its_caller_wrote_it() -> None:
     assert start_request(message) == StartRequest(
         symbol="BTCUSDT",
         time_range="2024-06-01:2024-06-30",
-        requests=[first, JobRequest(target="u", type="z", collection_inputs=[], depends_on=[])],
+        requests=[first, JobRequest(target="u", type="z")],
         request_id="r-1",
         validate_only=True,
         labels={"team": "core"},

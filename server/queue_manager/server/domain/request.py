@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from queue_manager.server.domain import field_rules, naming
 from queue_manager.server.domain.catalogue import Catalogue, Target, TargetType, nearest
@@ -53,16 +54,14 @@ NEVER_PLAINLY_OPTIONAL: Final = ("image", "parameters")
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DependencyRequest:
+class DependencyRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A gate as the caller wrote it."""
 
     job: str
     condition: DependencyCondition | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRequest:
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One microservice as the caller wrote it; an empty value is one that was not given."""
 
     target: str = ""
@@ -76,14 +75,13 @@ class JobRequest:
     source: str = ""
     collection_name: str = ""
     image: str = ""
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = {}
     depends_on: Sequence[DependencyRequest] = ()
     timeout: float | None = None
     """Seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartRequest:
+class StartRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A request to start a queue as the caller wrote it; an empty value is one that was not given."""
 
     symbol: str = ""
@@ -91,7 +89,7 @@ class StartRequest:
     requests: Sequence[JobRequest] = ()
     request_id: str = ""
     validate_only: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = {}
     failure_policy: FailurePolicy | None = None
     start_timeout: float | None = None
     """Seconds."""

@@ -34,6 +34,12 @@ EVENT_TYPES: Final = {e: queue_pb2.EventType.Value(f"EVENT_TYPE_{e}") for e in E
 
 LARGEST_INT64: Final = 2**63 - 1
 
+_OFTEN_EMPTY_OF_SPEC: Final = (
+    *("interval", "collection_output", "graph_collection", "model_output", "inference_interval", "source"),
+    "collection_name",
+)
+_OFTEN_EMPTY_OF_STATUS: Final = ("records_written", "message", "last_error", "error_count")
+
 
 def timestamp(seconds: float | None) -> Timestamp | None:
     """A time as the well-known type, to the microsecond."""
@@ -150,47 +156,45 @@ def _reason(reason: StateReason | None) -> queue_pb2.StateReason | None:
 def job_message(job: Job) -> queue_pb2.Job:
     """A job as callers get it."""
     spec, status = job.spec, job.status
-    runner = status.runner
-    return queue_pb2.Job(
+    message = queue_pb2.Job(
         name=spec.name,
         target=spec.target,
         type=spec.type,
-        interval=spec.interval,
-        collection_inputs=spec.collection_inputs,
-        collection_output=spec.collection_output,
-        graph_collection=spec.graph_collection,
-        model_output=spec.model_output,
-        inference_interval=spec.inference_interval,
-        source=spec.source,
-        parameters=spec.parameters,
         lifetime=LIFETIMES[spec.lifetime],
-        depends_on=[
-            queue_pb2.Dependency(job=gate.job, condition=CONDITIONS[gate.condition]) for gate in spec.depends_on
-        ],
-        timeout=duration(spec.timeout),
         state=JOB_STATES[status.state],
-        state_reason=_reason(status.reason),
         attempt=status.attempt,
         telemetry_id=spec.telemetry_id,
         kafka_topic=spec.kafka_topic,
-        collection_name=spec.collection_name,
         image=spec.image,
-        records_written=status.records_written,
-        progress=status.progress,
-        message=status.message,
-        last_error=status.last_error,
-        error_count=status.error_count,
-        last_telemetry_time=timestamp(status.last_telemetry_time),
-        runner=None
-        if runner is None
-        else queue_pb2.RunnerReference(
-            runner=runner.runner, namespace=runner.namespace, name=runner.name, uid=runner.uid, pid=runner.pid
-        ),
-        exit_code=status.exit_code,
         create_time=timestamp(status.create_time),
         start_time=timestamp(status.start_time),
         end_time=timestamp(status.end_time),
+        last_telemetry_time=timestamp(status.last_telemetry_time),
+        state_reason=_reason(status.reason),
+        timeout=duration(spec.timeout),
+        progress=status.progress,
+        exit_code=status.exit_code,
     )
+    # Most jobs have few of the others, and a field that is not touched costs nothing.
+    for name in _OFTEN_EMPTY_OF_SPEC:
+        if value := getattr(spec, name):
+            setattr(message, name, value)
+    for name in _OFTEN_EMPTY_OF_STATUS:
+        if value := getattr(status, name):
+            setattr(message, name, value)
+    if spec.collection_inputs:
+        message.collection_inputs.extend(spec.collection_inputs)
+    if spec.parameters:
+        message.parameters.update(spec.parameters)
+    for gate in spec.depends_on:
+        message.depends_on.add(job=gate.job, condition=CONDITIONS[gate.condition])
+    if (runner := status.runner) is not None:
+        message.runner.CopyFrom(
+            queue_pb2.RunnerReference(
+                runner=runner.runner, namespace=runner.namespace, name=runner.name, uid=runner.uid, pid=runner.pid
+            )
+        )
+    return message
 
 
 def _target_message(target: Target) -> target_pb2.Target:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -49,34 +49,7 @@ class StopWish:
 def start_request(message: service_pb2.StartQueueRequest) -> StartRequest:
     """A start as the caller wrote it; what cannot be expressed in it is in `malformed`."""
     found = _Violations()
-    jobs = []
-    for index, job in enumerate(message.requests):
-        path = f"requests[{index}]"
-        gates = [
-            DependencyRequest(
-                job=gate.job,
-                condition=found.enum(_CONDITION_OF, gate.condition, f"{path}.depends_on[{number}].condition"),
-            )
-            for number, gate in enumerate(job.depends_on)
-        ]
-        jobs.append(
-            JobRequest(
-                target=job.target,
-                type=job.type,
-                interval=job.interval,
-                collection_inputs=list(job.collection_inputs),
-                collection_output=job.collection_output,
-                graph_collection=job.graph_collection,
-                model_output=job.model_output,
-                inference_interval=job.inference_interval,
-                source=job.source,
-                collection_name=job.collection_name,
-                image=job.image,
-                parameters=dict(job.parameters),
-                depends_on=gates,
-                timeout=_seconds(job.timeout) if job.HasField("timeout") else None,
-            )
-        )
+    jobs = [_job_request(job, f"requests[{index}]", found) for index, job in enumerate(message.requests)]
     return StartRequest(
         symbol=message.symbol,
         time_range=message.time_range,
@@ -88,6 +61,26 @@ def start_request(message: service_pb2.StartQueueRequest) -> StartRequest:
         start_timeout=_seconds(message.start_timeout) if message.HasField("start_timeout") else None,
         malformed=tuple(found),
     )
+
+
+def _job_request(message: service_pb2.JobRequest, path: str, found: _Violations) -> JobRequest:
+    """A job as the caller wrote it; the message's fields have the names of the value's."""
+    fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}  # only those that are set
+    if "collection_inputs" in fields:
+        fields["collection_inputs"] = list(message.collection_inputs)
+    if "parameters" in fields:
+        fields["parameters"] = dict(message.parameters)
+    if "timeout" in fields:
+        fields["timeout"] = _seconds(message.timeout)
+    if "depends_on" in fields:
+        fields["depends_on"] = [
+            DependencyRequest(
+                job=gate.job,
+                condition=found.enum(_CONDITION_OF, gate.condition, f"{path}.depends_on[{number}].condition"),
+            )
+            for number, gate in enumerate(message.depends_on)
+        ]
+    return JobRequest(**fields)
 
 
 def stop_request(message: service_pb2.StopQueueRequest) -> StopWish:
