@@ -184,18 +184,24 @@ class Watch:
 
     async def __anext__(self) -> Frame:
         """The next frame, as soon as there is one."""
-        topic, seen = self._topic, self._seen
-        if topic is None or self._opening is not None or seen >= topic.newest.revision:
+        frame = self.ready()
+        if frame is None:
             frame = await self._first_or_later()
             self._instruments.frame(frame.kind, frame.merged)
-        else:  # the way of most frames where there is much to say: nothing that is not needed
-            update = topic.after(seen)
-            merged = update.revision - seen
-            frame = update.frames.get(merged) or topic.frame(update, merged)
-            self._instruments.updates += 1
-            self._instruments.revisions += merged
-        self._seen = frame.revision
+            self._seen = frame.revision
         return frame
+
+    def ready(self) -> Frame | None:
+        """The next frame, if it is an update that is there already: the way of most frames where there is much to say."""
+        topic, seen = self._topic, self._seen
+        if topic is None or self._opening is not None or seen >= topic.newest.revision:
+            return None
+        update = topic.after(seen)
+        merged = update.revision - seen
+        self._seen = update.revision
+        self._instruments.updates += 1
+        self._instruments.revisions += merged
+        return update.frames.get(merged) or topic.frame(update, merged)
 
     async def aclose(self) -> None:
         """End the watch. May be repeated."""

@@ -167,12 +167,14 @@ def describe(kind: EventType, queue: Queue, changes: Sequence[JobChange]) -> str
 
 
 def _stamp(job: Job, old: Job | None, revision: int) -> Job:
-    if old is not None and old.status == job.status:
+    if old is not None and (job is old or old.status == job.status):
         return old
     return replace(job, status=replace(job.status, revision=revision))
 
 
 def _change(job: Job, old: Job | None) -> JobChange | None:
+    if job is old:
+        return None
     status = job.status
     if old is not None:
         was = old.status
