@@ -1,14 +1,18 @@
 """What every `Runner` does: each sentence of the port's docstrings, on each adapter.
 
 A rig knows one adapter: how to open it, how to open it again on the same world as a new server would, and how to tidy up.
-Workers are shell scripts, so an adapter that runs images needs one with `/bin/sh` in it.
+Workers are shell scripts, so an adapter that runs images needs one with `/bin/sh` in it. One that runs nothing, the
+scripted runner, has them played; what only a process can do or outlive (`needs_processes`) does not apply to it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -18,9 +22,11 @@ from queue_manager.server.application.ports import Runner
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Reason
 from queue_manager.server.domain.observation import Phase, Refused
+from queue_manager.server.embedded.runner import Run, ScriptedRunner, Worker
 from tests.support.local_workers import (
     QUEUE,
     Heard,
+    WallClock,
     end_all,
     ended,
     key,
@@ -45,6 +51,12 @@ class Rig(Protocol):
     def open(self) -> AbstractAsyncContextManager[Runner]:
         """A server's runner. Opened again after it was closed: the next server's."""
 
+    async def started(self, name: str) -> int:
+        """How often the worker of this name has run, once it has, if it was made by `runs_once`."""
+
+    async def ready(self) -> None:
+        """Once the worker that was launched has come as far as `echo > {shared}/ready`."""
+
     def close(self) -> None:
         """End what was started."""
 
@@ -62,12 +74,66 @@ class LocalRig:
         """See `Rig`."""
         return local_runner(self._data_dir, heard=self.heard, secrets=SECRETS)
 
+    async def started(self, name: str) -> int:
+        """See `Rig`."""
+        mark = self.shared / name
+        await until(mark.exists)
+        return mark.read_text().count("started")
+
+    async def ready(self) -> None:
+        """See `Rig`."""
+        await until((self.shared / "ready").exists)
+
     def close(self) -> None:
         """See `Rig`."""
         end_all(self._data_dir)
 
 
-@pytest.fixture(params=[LocalRig], ids=["local"])
+class ScriptedRig:
+    """Entries in a table. Of a shell script, what matters to the runner is played."""
+
+    ENDINGS = ((r"exit (\d)", 0), (r"kill -KILL \$\$()", 137), (r"kill -TERM \$\$()", 143))
+    """How a script says that it ends by itself, and the exit code, where it does not say that."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shared = folder
+        self.heard = Heard()
+        self._starts: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Runner]:
+        """See `Rig`."""
+        uids = count(1)
+        runner = ScriptedRunner(clock=WallClock(), new_uid=lambda: f"uid-{next(uids)}")
+
+        def play(worker: Worker) -> None:
+            self._starts[worker.key.name] += 1
+            script = worker.spec.command[-1]
+            worker.stubborn = "trap '' TERM" in script
+            for pattern, code in self.ENDINGS:
+                if found := re.search(pattern + "$", script):
+                    asyncio.get_running_loop().call_soon(runner.end, worker, int(found[1] or code))
+
+        runner.scripts[None] = Run(play)
+        yield runner
+        runner.close()
+
+    async def started(self, name: str) -> int:
+        """See `Rig`."""
+        return self._starts[name]
+
+    async def ready(self) -> None:
+        """See `Rig`."""
+
+    def close(self) -> None:
+        """See `Rig`."""
+
+
+needs_processes = pytest.mark.parametrize("rig", [LocalRig], ids=["local"], indirect=True)
+"""What is tested takes a process, or something that outlives the runner."""
+
+
+@pytest.fixture(params=[LocalRig, ScriptedRig], ids=["local", "scripted"])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     """Each adapter."""
     rig = request.param(tmp_path)
@@ -85,13 +151,6 @@ async def runner(rig: Rig) -> AsyncIterator[Runner]:
 def runs_once(rig: Rig, name: str = "w", then: str = "exec sleep 300") -> LaunchSpec:
     """A worker that leaves a mark each time it runs."""
     return spec(name, f"echo started >> {rig.shared}/{name}; {then}")
-
-
-async def marked(rig: Rig, name: str = "w") -> int:
-    """How often it has run, once it has."""
-    mark = rig.shared / name
-    await until(mark.exists)
-    return mark.read_text().count("started")
 
 
 # --- launch -----------------------------------------------------------------------------------------------------------
@@ -112,14 +171,14 @@ async def test_launching_again_finds_the_first_and_starts_no_second(rig: Rig, ru
     first = await launched(runner, runs_once(rig))
     again = await launched(runner, runs_once(rig))
     assert again.ref == first.ref
-    assert await marked(rig) == 1
+    assert await rig.started("w") == 1
 
 
 async def test_launches_of_one_name_at_the_same_time_start_one(rig: Rig, runner: Runner) -> None:
     """However many callers there are."""
     answers = await asyncio.gather(*(launched(runner, runs_once(rig)) for _ in range(8)))
     assert len({answer.ref.uid for answer in answers if answer.ref}) == 1
-    assert await marked(rig) == 1
+    assert await rig.started("w") == 1
 
 
 async def test_an_ended_worker_is_not_started_again(rig: Rig, runner: Runner) -> None:
@@ -128,7 +187,7 @@ async def test_an_ended_worker_is_not_started_again(rig: Rig, runner: Runner) ->
     await ended(runner)
     again = await launched(runner, runs_once(rig, then="exit 4"))
     assert (again.phase, again.exit_code) == (Phase.ENDED, 4)
-    assert await marked(rig) == 1
+    assert await rig.started("w") == 1
 
 
 async def test_a_worker_of_that_name_with_another_specification_is_shown_as_it_is(rig: Rig, runner: Runner) -> None:
@@ -145,6 +204,7 @@ async def test_workers_of_different_names_run_side_by_side(rig: Rig, runner: Run
     assert len({answer.ref.uid for answer in answers if answer.ref}) == 6
 
 
+@needs_processes
 async def test_a_worker_has_its_environment_and_its_secrets(rig: Rig, runner: Runner) -> None:
     """Secrets come by name."""
     script = f'printf "%s|%s|%s" "$SYMBOL" "$KAFKA_PASSWORD" "${{INTERVAL-unset}}" > {rig.shared}/env; exit 0'
@@ -203,6 +263,7 @@ async def test_a_change_is_told_by_a_hint(rig: Rig, runner: Runner) -> None:
             assert await woken.get() == QUEUE
 
 
+@needs_processes
 async def test_what_a_worker_said_was_handed_on_before_its_end_is_told(rig: Rig, runner: Runner) -> None:
     """Where the runner carries telemetry: all of it, in order, at growing positions."""
     await launched(runner, spec(script='for n in $(seq 300); do echo "{\\"n\\":$n}"; done; exit 0'))
@@ -217,6 +278,7 @@ async def test_what_a_worker_said_was_handed_on_before_its_end_is_told(rig: Rig,
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
+@needs_processes
 @pytest.mark.parametrize(
     ("launch", "named"),
     [
@@ -242,10 +304,11 @@ async def test_what_can_never_start_is_refused_by_name(
 # --- delete -----------------------------------------------------------------------------------------------------------
 
 
+@needs_processes
 async def test_a_deleted_worker_is_asked_to_end(rig: Rig, runner: Runner) -> None:
     """SIGTERM: what it does about it is its own affair, within its grace."""
     await launched(runner, spec(script=f"trap 'exit 7' TERM; echo > {rig.shared}/ready; while :; do sleep 0.02; done"))
-    await until((rig.shared / "ready").exists)
+    await rig.ready()
     await runner.delete(key(), grace=20)
     assert (await ended(runner)).exit_code == 7
 
@@ -254,7 +317,7 @@ async def test_a_worker_that_ignores_it_is_killed_when_the_grace_is_over(rig: Ri
     """SIGKILL, and not before."""
     loop = asyncio.get_running_loop()
     await launched(runner, spec(script=f"trap '' TERM; echo > {rig.shared}/ready; while :; do sleep 0.02; done"))
-    await until((rig.shared / "ready").exists)
+    await rig.ready()
     began = loop.time()
     await runner.delete(key(), grace=0.3)
     assert loop.time() < began + 0.3, "deletion does not wait"
@@ -272,7 +335,7 @@ async def test_without_grace_it_is_killed_at_once(rig: Rig, runner: Runner) -> N
 async def test_a_smaller_grace_hastens_a_deletion_and_a_greater_one_does_not_delay_it(rig: Rig, runner: Runner) -> None:
     """The smallest that was asked for counts."""
     await launched(runner, spec(script=f"trap '' TERM; echo > {rig.shared}/ready; while :; do sleep 0.02; done"))
-    await until((rig.shared / "ready").exists)
+    await rig.ready()
     await runner.delete(key(), grace=300)
     await runner.delete(key(), grace=0.1)
     await runner.delete(key(), grace=300)
@@ -309,6 +372,7 @@ async def test_a_launch_under_way_takes_no_effect_after_its_deletion_is_over(rig
 # --- the life of a server ---------------------------------------------------------------------------------------------
 
 
+@needs_processes
 async def test_the_next_server_finds_the_worker_that_runs(rig: Rig) -> None:
     """The same one, and it can be deleted."""
     async with rig.open() as runner:
@@ -320,6 +384,7 @@ async def test_the_next_server_finds_the_worker_that_runs(rig: Rig) -> None:
         assert (await ended(runner)).exit_code == 143
 
 
+@needs_processes
 async def test_the_next_server_learns_how_a_worker_ended_meanwhile_and_what_it_said(rig: Rig) -> None:
     """Nobody was there to see it."""
     async with rig.open() as runner:

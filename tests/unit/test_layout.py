@@ -14,7 +14,7 @@ from tests.conftest import left_behind
 REPOSITORY = Path(__file__).parents[2]
 SERVER = REPOSITORY / "server" / "queue_manager" / "server"
 
-EDGES = ("adapters", "observability", "app.py", "__main__.py")
+EDGES = ("adapters", "observability", "app.py", "embedded", "__main__.py")
 """The parts of the server that may touch the world."""
 WORKER = "simulated_worker"
 """A program of its own, which stands in for the workers' images: nothing of the manager runs in it."""

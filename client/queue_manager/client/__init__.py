@@ -1,9 +1,11 @@
-"""The client of the Queue Manager: launch, stop and watch queues from asyncio.
+"""The client of the Queue Manager: launch, stop and watch queues.
 
-    async with AsyncClient() as client:
-        started = await client.start_queue({"symbol": "BTCUSDT", "requests": [...]})
-        async for frame in client.watch(started.queue.queue_id):
+    with Client() as client:
+        started = client.start_queue({"symbol": "BTCUSDT", "requests": [...]})
+        for frame in client.watch(started.queue.queue_id):
             print(frame.revision, frame.queue.state)
+
+`AsyncClient` is the same for asyncio, `queue_manager.client.testing` a server inside your own tests.
 
 Results are the API's own messages (`queue_manager.v1`); errors are one tree (`queue_manager.client.errors`). Importing
 this needs grpc and protobuf only: the command line is `queue_manager.client.cli`.
@@ -26,11 +28,13 @@ from queue_manager.client.errors import (
     Unavailable,
     Violation,
 )
+from queue_manager.client.sync_client import Client
 
 __all__ = [
     "AlreadyExists",
     "AsyncClient",
     "Backoff",
+    "Client",
     "DeadlineExceeded",
     "FailedPrecondition",
     "InternalError",

@@ -7,7 +7,7 @@ in `watch.py`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -191,7 +191,7 @@ class AsyncClient:
         )
         return await self._connection.call(self._connection.stub.ListQueues, request, timeout)
 
-    async def list_queues(self, *, page_size: int = 0, **filters: Unpack[QueueFilter]) -> AsyncIterator[Queue]:
+    async def list_queues(self, *, page_size: int = 0, **filters: Unpack[QueueFilter]) -> AsyncGenerator[Queue, None]:
         """Every queue that matches, newest first; the next page (of `page_size`, 1 to 500) is asked for when needed."""
         token = ""
         while True:

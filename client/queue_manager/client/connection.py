@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
 import grpc.aio
 
+from queue_manager.client import forking
 from queue_manager.client.backoff import Backoff
 from queue_manager.client.channel import caller_metadata, open_channel, resolve_target
 from queue_manager.client.errors import QueueManagerError
@@ -26,6 +27,8 @@ from queue_manager.v1.service_pb2_grpc import QueueManagerStub
 if TYPE_CHECKING:
     # Only the types know that a stub over an aio channel is another one.
     from queue_manager.v1.service_pb2_grpc import QueueManagerAsyncStub
+
+CLOSED: Final = "the client was closed during the call"
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -57,6 +60,7 @@ class Connection:
         """Make the channel, in the running loop; it connects with the first call."""
         if self._channel is not None:
             raise RuntimeError("this client is open already")
+        forking.enter(self)
         self._channel = open_channel(self.target, self._credentials)
         self._stub = QueueManagerStub(self._channel)
 
@@ -65,12 +69,14 @@ class Connection:
         channel, self._channel, self._stub = self._channel, None, None
         if channel is not None:
             await channel.close()
+            forking.leave(self)
 
     @property
     def stub(self) -> QueueManagerAsyncStub:
-        """The open stub. Raises `RuntimeError` where the client is not open."""
+        """The open stub. Raises `RuntimeError` where the client is not open, or is another process's."""
+        forking.check()
         if self._stub is None:
-            raise RuntimeError("the client is not open; use it inside `async with AsyncClient() as client`")
+            raise RuntimeError("the client is not open; use it inside `async with` (a `Client`: inside `with`)")
         return self._stub
 
     async def call(
@@ -81,6 +87,7 @@ class Connection:
     ) -> _Response:
         """Send a request that may be repeated, and again while the server is unavailable and the time is not up."""
         now = asyncio.get_running_loop().time
+        channel = self._channel
         whole = self.timeout if timeout is None else timeout
         deadline = now() + whole
         attempt = 0
@@ -95,6 +102,8 @@ class Connection:
                 if not unavailable or attempt >= self.backoff.attempts or now() + pause >= deadline:
                     raise
             await self.backoff.sleep(pause)
+            if self._channel is not channel:
+                raise RuntimeError(CLOSED)
 
     @asynccontextmanager
     async def watch_stream(self, request: WatchQueueRequest) -> AsyncIterator[ReadFrame]:
@@ -121,5 +130,5 @@ class Connection:
         except asyncio.CancelledError as e:
             task = asyncio.current_task()
             if self._channel is None and task is not None and not task.cancelling():
-                raise RuntimeError("the client was closed during the call") from e
+                raise RuntimeError(CLOSED) from e
             raise
