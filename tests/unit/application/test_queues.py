@@ -12,8 +12,19 @@ from msgspec.structs import replace
 from queue_manager.server.application.core import Core
 from queue_manager.server.application.ports import QueueFilter
 from queue_manager.server.domain.errors import InvalidRequest, NotFound, RequestIdReused, Unavailable
-from queue_manager.server.domain.model import JobState, Queue, QueueState, StopMode
-from queue_manager.server.domain.request import StartRequest
+from queue_manager.server.domain.launch import LaunchSpec
+from queue_manager.server.domain.model import (
+    DependencyCondition,
+    FailurePolicy,
+    JobState,
+    Queue,
+    QueueState,
+    Reason,
+    StateReason,
+    StopMode,
+)
+from queue_manager.server.domain.observation import Refused, WorkerStatus
+from queue_manager.server.domain.request import DependencyRequest, JobRequest, StartRequest
 from tests.unit.application import EPOCH, Bus, Runner, Store, core
 from tests.unit.domain.samples import job, start
 
@@ -229,6 +240,27 @@ async def test_two_queues_never_share_an_id() -> None:
         second, _ = await server.start(start())
         assert first.queue_id.endswith("aaaaaa")
         assert second.queue_id.endswith("bbbbbb")
+
+
+async def test_what_a_step_decides_at_its_end_is_done_at_once() -> None:
+    """A launch is refused, so by the policy the other worker is to go: not only when deletions are repeated."""
+    gate = DependencyRequest(job="loader-producer", condition=DependencyCondition.STARTED)
+    second = JobRequest(target="visualizer", type="graph_metrics_stream", source="graph", depends_on=[gate])
+    async with serving() as server:
+        launch = server.runner.launch
+
+        async def refusing(spec: LaunchSpec) -> WorkerStatus | Refused:
+            if spec.target == "visualizer":
+                return Refused(spec.key, StateReason(code=Reason.CONFIG_ERROR, message="no"))
+            return await launch(spec)
+
+        server.runner.launch = refusing  # type: ignore[method-assign]
+        queue, _ = await server.start(start(job(), second, failure_policy=FailurePolicy.STOP_ALL))
+        await server.core.hub.until_ended(queue.queue_id)
+        ended = await server.core.service.get(queue.queue_id)
+        assert [j.status.state for j in ended.jobs] == [JobState.STOPPED, JobState.FAILED]
+        assert ended.status.end_time is not None
+        assert ended.status.end_time - ended.spec.create_time < 1.0
 
 
 # --- Stopping ---------------------------------------------------------------------------------------------------------

@@ -41,14 +41,10 @@ def help_of(command: str) -> str:
     return result.output
 
 
-def loaded_by(*arguments: str, server: str = "", alone: bool = False) -> list[str]:
-    """The modules that a run has loaded when it ends; `alone` without what the client's package loads by itself."""
+def loaded_by(*arguments: str, server: str = "") -> list[str]:
+    """The modules that a run has loaded when it ends."""
     code = f"""
-import sys, types
-if {alone}:
-    package = types.ModuleType("queue_manager.client")
-    package.__path__ = [{str(ROOT / "client/queue_manager/client")!r}]
-    sys.modules["queue_manager.client"] = package
+import sys
 from queue_manager.client.cli import main
 sys.argv = ["queuectl", *{arguments!r}]
 try:
@@ -143,7 +139,7 @@ class TestStartUp:
 
     @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("start", "--help")])
     def test_help_loads_neither_what_draws_nor_what_calls(self, arguments: tuple[str, ...]) -> None:
-        modules = loaded_by(*arguments, alone=True)
+        modules = loaded_by(*arguments)
         assert "queue_manager.client.cli.app" in modules
         assert among(modules, *HEAVY, *DRAWS, *CALLS, *ONE_FORM_ONLY) == []
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import queue_manager.client
+
 from . import public_surface
 
 PINNED = Path(__file__).with_suffix("").with_name("public_surface.txt")
@@ -55,10 +57,17 @@ def test_every_exported_name_is_there() -> None:
 @pytest.mark.parametrize("module", ["queue_manager.client", "queue_manager.client.testing"])
 def test_importing_the_client_loads_neither_server_nor_command_line(module: str) -> None:
     """Nor what these need: grpc, protobuf and the standard library are enough. Testing loads its server when made."""
-    loaded = loaded_by(f"import {module}")
+    loaded = loaded_by(f"from {module} import *")
     assert "queue_manager.client.sync_client" in loaded
     assert "queue_manager.client.async_client" in loaded
     assert among(loaded, *OF_THE_COMMAND_LINE, *OF_THE_SERVER) == []
+
+
+def test_a_name_is_loaded_when_it_is_asked_for() -> None:
+    """So that what lives in the package beside it pays for nothing; what there is not is an `AttributeError` as ever."""
+    assert among(loaded_by("import queue_manager.client"), "grpc", "google") == []
+    with pytest.raises(AttributeError, match="has no attribute 'Clinet'"):
+        queue_manager.client.Clinet  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_testing_server_loads_only_what_its_core_and_grpc_need() -> None:

@@ -105,13 +105,14 @@ class Controller:
         if record is None or record.queue.settled:
             self._forget(queue_id)
             return None
-        queue = record.queue
+        queue, todo = record.queue, Plan()
         if not queue.ended:
             if queue_id in self._recovered:
                 queue = await self._apply(queue_id, [Recovered()])
                 self._recovered.discard(queue_id)
             queue = await self._apply(queue_id, await self._observe(queue))
-            answers = await self._execute(queue, plan(queue, now=self._clock.now(), timings=self._timings))
+            todo = plan(queue, now=self._clock.now(), timings=self._timings)
+            answers = await self._execute(queue, todo)
             if answers:
                 queue = await self._apply(queue_id, answers)
         now = self._clock.now()
@@ -119,6 +120,8 @@ class Controller:
         if after.settle:
             return await self._settle(queue)
         waits = [self._launches.wait(queue_id)] if after.launch else []
+        if {job.name for job, _ in after.delete} - {job.name for job, _ in todo.delete}:
+            waits.append(0.0)  # decided by what this step's calls answered
         if after.wake_at is not None:
             waits.append(max(0.0, after.wake_at - now))
         return min(waits, default=None)
