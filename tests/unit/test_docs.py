@@ -52,7 +52,7 @@ def anchors_of(page: Path) -> frozenset[str]:
 @cache
 def files() -> tuple[str, ...]:
     """Every file of the project that is not made by a tool."""
-    folders = ("protos", "gen", "server", "client", "tests", "scripts", "docs", "examples")
+    folders = ("protos", "gen", "server", "client", "bench", "tests", "scripts", "docs", "examples")
     return tuple(path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*"))
 
 
