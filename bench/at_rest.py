@@ -9,12 +9,11 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 
 import psutil
 
-from bench.figures import Figure, at_most
+from bench.figures import Figure, compared, no_more_than
 from bench.load import start_queue
 from bench.processes import ROOT, ServerUnderTest
 from bench.scale import Scale
@@ -31,14 +30,14 @@ async def idle(scale: Scale, folder: Path) -> list[Figure]:
     """`queue-manager serve` with its embedded parts and nothing to do, beside the bare service."""
     async with _serving(folder) as process, ServerUnderTest("bench.bare") as bare:
         await asyncio.sleep(2.0)  # what it does once after its start is over
-        before, began = _cpu(process), perf_counter()
+        ours_before, bare_before, began = _cpu(process), bare.cpu, perf_counter()
         await asyncio.sleep(scale.idle)
-        share = (_cpu(process) - before) / (perf_counter() - began)
-        resident = process.memory_info().rss
-        note = "queue-manager serve; bare: grpc.aio alone"
+        took = perf_counter() - began
+        shares = ((_cpu(process) - ours_before) / took * 100, (bare.cpu - bare_before) / took * 100)
+        sizes = (process.memory_info().rss / 2**20, bare.resident / 2**20)
         return [
-            Figure("idle server, memory", resident / 2**20, "MiB", bare.resident / 2**20, note=note),
-            Figure("idle server, CPU", share * 100, "%", note=f"of one core, over {scale.idle:g} s"),
+            compared("idle server, memory", "MiB", [sizes], note="queue-manager serve; bare: grpc.aio alone"),
+            compared("idle server, CPU", "%", [shares], note=f"of one core, over {scale.idle:g} s"),
         ]
 
 
@@ -58,14 +57,16 @@ async def _command(scale: Scale, name: str, address: str, *arguments: str) -> Fi
     foreign = [module for module in modules if module.startswith(SERVER_PACKAGES)]
     if foreign:
         raise AssertionError(f"{name} imports {', '.join(foreign[:5])}")
-    ours, bare = list[float](), list[float]()
+    rounds = []
     for _ in range(scale.starts):
-        for times, code in ((bare, "import grpc.aio"), (ours, QUEUECTL)):
+        times = []
+        for code in (QUEUECTL, "import grpc.aio"):
             began = perf_counter()
             await _python(address, code, *arguments)
             times.append((perf_counter() - began) * 1e3)
+        rounds.append((times[0], times[1]))
     note = f"{len(modules)} modules, none of the server's; bare: python -c 'import grpc.aio'"
-    return Figure(name, median(ours), "ms", median(bare), target=at_most(300), note=note)
+    return compared(name, "ms", rounds, target=no_more_than(300), note=note)
 
 
 async def _python(address: str, code: str, *arguments: str) -> tuple[str, str]:

@@ -26,10 +26,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound, of the ratio where there is one, else of the value."""
+    """A bound, of the ratio or of the value itself."""
 
     bound: float
     at_least: bool
+    of_value: bool = False
 
     def verdict(self, found: float) -> Verdict:
         """How a figure stands to it."""
@@ -40,17 +41,22 @@ class Target:
 
     def __str__(self) -> str:
         """As people write it."""
-        return f"{'≥' if self.at_least else '≤'} {self.bound:g}"
+        return f"{'≥' if self.at_least else '≤'} {self.bound:g}" + ("" if self.of_value else " ×")
 
 
 def at_least(bound: float) -> Target:
-    """No less than this."""
+    """No less than so many times the yardstick."""
     return Target(bound, at_least=True)
 
 
 def at_most(bound: float) -> Target:
-    """No more than this."""
+    """No more than so many times the yardstick."""
     return Target(bound, at_least=False)
+
+
+def no_more_than(value: float) -> Target:
+    """A bound of the value itself, in its unit."""
+    return Target(value, at_least=False, of_value=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,10 @@ class Figure:
         """Whether it meets its target."""
         if self.target is None:
             return Verdict.NONE
-        return self.target.verdict(self.value if self.ratio is None else self.ratio)
+        if self.target.of_value:
+            return self.target.verdict(self.value)
+        assert self.ratio is not None, f"{self.name} has a target for a ratio, and none"
+        return self.target.verdict(self.ratio)
 
     def json(self) -> str:
         """One JSON object on one line."""
@@ -95,7 +104,8 @@ def compared(
 ) -> Figure:
     """A figure from rounds of (ours, the yardstick's)."""
     ours, bare = zip(*rounds, strict=True)
-    return Figure(name, median(ours), unit, median(bare), median(our / its for our, its in rounds if its), target, note)
+    ratios = [our / its for our, its in rounds if its]
+    return Figure(name, median(ours), unit, median(bare), median(ratios) if ratios else None, target, note)
 
 
 def show(figures: Iterable[Figure]) -> None:

@@ -259,6 +259,7 @@ class SimulatedBus:
     """The `Bus` port, with a consumer of its own: at least once, from the last committed position on."""
 
     name = "simulated"
+    is_heard = True
 
     def __init__(self, process: Process) -> None:
         self._process = process

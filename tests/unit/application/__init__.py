@@ -114,6 +114,7 @@ class Bus:
 
     def __init__(self) -> None:
         self.down = False
+        self.is_heard = True
         self.sent: list[WorkerCommand] = []
         self.published: list[Publication] = []
         self.forgotten: list[str] = []

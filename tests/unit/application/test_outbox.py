@@ -57,6 +57,21 @@ async def working(*outboxes: Outbox) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_what_nobody_can_hear_is_out_without_being_made() -> None:
+    """The embedded bus has no topic; who begins to listen gets what happens from then on."""
+    parts = Publishing()
+    parts.bus.is_heard = False
+    await parts.begin()
+    async with working(parts.outbox):
+        await parts.many(3)
+        await parts.outbox.work.idle()
+        assert (parts.bus.published, parts.outbox.depth) == ([], 0)
+        parts.bus.is_heard = True
+        await parts.alter(job=JobState.STARTING)
+        await parts.outbox.work.idle()
+    assert parts.revisions() == [5]
+
+
 async def test_every_kept_event_is_published_in_order_and_progress_is_not() -> None:
     """One message per change of a queue's or job's state."""
     parts = Publishing()

@@ -90,7 +90,8 @@ class Outbox:
         since = self.published(queue)
         fresh = [entry for entry in entries if entry.revision > since]
         if fresh:
-            await self._bus.publish([event for entry in fresh for event in self._events(queue, entry)])
+            if self._bus.is_heard:
+                await self._bus.publish([event for entry in fresh for event in self._events(queue, entry)])
             self._published[queue_id] = since = fresh[-1].revision
             self._instruments.published(len(fresh))
         self._trim(queue_id, since)

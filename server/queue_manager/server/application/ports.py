@@ -204,6 +204,10 @@ class Bus(Protocol):
     async def send(self, command: WorkerCommand) -> None:
         """Send a command to the workers of a queue. At least once; workers may not be there."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody can get what is published now. Where not, it need not even be made."""
+
     async def publish(self, events: Sequence[Publication]) -> None:
         """Publish events, in this order, at least once; returns when they are safe."""
 

@@ -18,6 +18,7 @@ class ScriptedBus:
     """See the module."""
 
     name = "scripted"
+    is_heard = False
 
     def __init__(self, workers: ScriptedRunner) -> None:
         """Whose workers hear the commands."""

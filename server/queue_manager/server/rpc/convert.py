@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -41,8 +42,9 @@ _OFTEN_EMPTY_OF_SPEC: Final = (
 _OFTEN_EMPTY_OF_STATUS: Final = ("records_written", "message", "last_error", "error_count")
 
 
+@lru_cache(maxsize=256)  # all jobs of a queue are made at one time, and changes of a moment have its time
 def timestamp(seconds: float | None) -> Timestamp | None:
-    """A time as the well-known type, to the microsecond."""
+    """A time as the well-known type, to the microsecond. Not to be changed: others are given the same."""
     if seconds is None:
         return None
     micros = round(seconds * 1e6)

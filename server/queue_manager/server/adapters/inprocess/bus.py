@@ -149,6 +149,11 @@ class InProcessBus:
         value = {"command": command.command, "queue_id": command.queue_id, stamp: now, **command.fields}
         self._workers.write(command.queue_id, msgspec.json.encode(value) + b"\n")
 
+    @property
+    def is_heard(self) -> bool:
+        """See `ports.Bus`."""
+        return bool(self._listeners)
+
     async def publish(self, events: Sequence[Publication]) -> None:
         """See `ports.Bus`. They are safe in the store's history already."""
         for event in events:
