@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
+import structlog
 from google.rpc import error_details_pb2, status_pb2
 from structlog.testing import capture_logs
 
@@ -101,6 +102,13 @@ def info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
             if status_pb2.Status.FromString(value).details[0].Unpack(found):
                 return found
     raise AssertionError("it carries none")
+
+
+@pytest.fixture(autouse=True)
+def structlog_as_it_was() -> Iterator[None]:
+    """`capture_logs` leaves it configured, with its defaults; others look whether it is."""
+    yield
+    structlog.reset_defaults()
 
 
 KINDS = pytest.mark.parametrize("method", ["Unary", "Stream"])
