@@ -27,11 +27,11 @@ def run(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(serve())
 
 
-async def obey(port: int, actions: Mapping[str, Action]) -> None:
-    """Say the port, then obey until standard input ends."""
+async def obey(port: int, actions: Mapping[str, Action], **facts: float) -> None:
+    """Say the port and what else there is to say, then obey until standard input ends."""
     reader = asyncio.StreamReader(limit=2**24)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    _say({"port": port})
+    _say({"port": port, **facts})
     async for line in reader:
         wish = json.loads(line)
         answer = await actions[wish.pop("do")](**wish)

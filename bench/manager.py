@@ -160,12 +160,14 @@ async def serve() -> None:
             max_message_bytes=2**20,
         )
         port = listen(server, "127.0.0.1:0", "none")
+        began = monotonic()
         working = asyncio.create_task(core.run())
         await core.ready.wait()
+        loaded_in = monotonic() - began
         await server.start()
         calm_collector()
         manager = Manager(core, runner)
-        await obey(port, {"hold": manager.hold, "idle": manager.idle, "feed": manager.feed})
+        await obey(port, {"hold": manager.hold, "idle": manager.idle, "feed": manager.feed}, loaded_in=loaded_in)
         core.hub.close()
         await server.stop(0)
         working.cancel()

@@ -22,6 +22,8 @@ class ServerUnderTest:
         self._command = (sys.executable, "-m", module, *arguments)
         self._process: asyncio.subprocess.Process | None = None
         self.address = ""
+        self.facts: dict[str, Any] = {}
+        """What it has said of its start."""
 
     async def __aenter__(self) -> Self:
         """Start it."""
@@ -33,7 +35,8 @@ class ServerUnderTest:
             stderr=asyncio.subprocess.DEVNULL,
             limit=2**28,
         )
-        self.address = f"127.0.0.1:{(await self._line())['port']}"
+        self.facts = await self._line()
+        self.address = f"127.0.0.1:{self.facts['port']}"
         return self
 
     async def __aexit__(
