@@ -17,6 +17,7 @@ import grpc
 
 from queue_manager.client.backoff import Backoff
 from queue_manager.client.connection import Connection
+from queue_manager.client.errors import REASON_INVALID_PAYLOAD, InvalidRequest, Violation
 from queue_manager.client.payload import parse_start_request
 from queue_manager.client.values import duration, seconds, timestamp
 from queue_manager.client.watch import OnReconnect, ReadFrame, WatchOptions, watch_frames
@@ -231,6 +232,10 @@ class AsyncClient:
         To stop early, `break` inside `async with contextlib.aclosing(client.watch(…)) as frames`, which ends the call
         at once.
         """
+
+        if not heartbeat > 0:  # the silence that it bounds would be over before a server could say so
+            text = f"{heartbeat:g} s is not between 1 s and 3600 s"
+            raise InvalidRequest(violations=[Violation("heartbeat_interval", text)], reason=REASON_INVALID_PAYLOAD)
 
         def open_stream(after: int | None) -> AbstractAsyncContextManager[ReadFrame]:
             request = WatchQueueRequest(queue_id=queue_id, after_revision=after, heartbeat_interval=duration(heartbeat))

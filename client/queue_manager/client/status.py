@@ -8,11 +8,10 @@ error about an error would hide the first one. No retrying and no printing here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 
 from queue_manager.client.errors import (
     EXCEPTIONS,
@@ -23,6 +22,9 @@ from queue_manager.client.errors import (
     ResourceExhausted,
     Violation,
 )
+
+if TYPE_CHECKING:
+    from google.rpc import status_pb2
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 ERROR_DOMAIN: Final = "queue-manager.streamforge"
@@ -84,6 +86,8 @@ def _read(error: grpc.aio.AioRpcError) -> _Details:
     details = _Details()
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
+            from google.rpc import status_pb2  # noqa: PLC0415 - a call that succeeds does not pay for it
+
             try:
                 _fill(details, status_pb2.Status.FromString(value))
             except DecodeError:
@@ -92,6 +96,8 @@ def _read(error: grpc.aio.AioRpcError) -> _Details:
 
 
 def _fill(details: _Details, status: status_pb2.Status) -> None:
+    from google.rpc import error_details_pb2  # noqa: PLC0415 - see `_read`
+
     details.message = status.message
     for entry in status.details:
         info = error_details_pb2.ErrorInfo()

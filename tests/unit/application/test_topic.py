@@ -112,6 +112,18 @@ async def test_watchers_who_have_missed_as_much_get_the_same_frame() -> None:
     assert watched.encoded == [11]
 
 
+async def test_once_a_newer_update_is_encoded_an_older_one_keeps_its_own_frame_alone() -> None:
+    """The merged ones are for who comes now; kept for every update of the ring they would add up."""
+    watched = Watched()
+    watched.change(40)
+    older = watched.topic.newest
+    for merged in (1, 2, 3):
+        watched.topic.frame(older, merged)
+    watched.change()
+    watched.topic.frame(watched.topic.newest, 2)
+    assert list(older.frames) == [1]
+
+
 async def test_the_frames_that_are_kept_of_an_update_are_bounded() -> None:
     """A thousand slow watchers, each behind by another number of revisions."""
     watched = Watched()

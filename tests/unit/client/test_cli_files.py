@@ -160,7 +160,7 @@ class TestJson:
             (b'{"symbol": NaN}', "NaN is no JSON"),
             (b'{"symbol": -Infinity}', "-Infinity is no JSON"),
             (b'{"symbol": %s}' % (b"9" * 5000), "a number of 5000 digits is none that a request has"),
-            (b"[" * 200_000, "recursion"),
+            (b"[" * 200_000, "nested too deeply"),
             (b"", "is empty; it must hold one object"),
             (b" \n", "is empty"),
             (b" " * (LARGEST + 1), "is larger than 16 MiB"),

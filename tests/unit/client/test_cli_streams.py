@@ -122,6 +122,18 @@ class TestTerminals:
         assert "graph-builder: exited with code 3" in ended.out
 
 
+class TestArguments:
+    @pytest.mark.parametrize(
+        "arguments",
+        [("get", "\udcff"), ("stop", "x", "--reason", "\udcff"), ("list", "-l", "\udcff")],
+        ids=lambda a: a[0],
+    )
+    async def test_bytes_that_are_no_text(self, arguments: tuple[str, ...], server: FakeServer) -> None:
+        ended = await piped(server.address, *arguments)
+        assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+        assert ended.err == "error: an argument is not UTF-8 text: '\\udcff'; check how it is typed or made\n"
+
+
 class TestInterrupts:
     async def test_while_it_waits_for_standard_input(self) -> None:
         """It has said what it waits for, where somebody sits there."""

@@ -265,13 +265,15 @@ class TestWrongUse:
             lambda: server.report(queue_id, LOADER, progress=1.5),
             lambda: server.report(queue_id, LOADER, records_written=-1),
             lambda: server.finish(queue_id, LOADER, records_written=-1),
+            lambda: server.report(queue_id, LOADER, records_written=2**63),
+            lambda: server.report(queue_id, LOADER, status="finishd"),  # type: ignore[arg-type]
             lambda: server.finish_when_launched(records_written=-1),
             lambda: server.fail(queue_id, LOADER, exit_code=256),
             lambda: server.fail(queue_id, LOADER, exit_code=0),
             lambda: server.fail_when_launched(exit_code=0),
         ]
         for use in wrong:
-            with pytest.raises(ValueError, match=r"progress|records_written|exit"):
+            with pytest.raises(ValueError, match=r"progress|records_written|status|exit"):
                 use()
 
     def test_only_what_drains_and_is_fed_no_more_can_be_drained(self, server: TestServer, queue_id: str) -> None:

@@ -19,6 +19,7 @@ from queue_manager.client import (
     AsyncClient,
     Backoff,
     InternalError,
+    InvalidRequest,
     NotFound,
     OutOfRange,
     QueueManagerError,
@@ -53,6 +54,18 @@ def assert_accounted(frames: list[WatchQueueResponse], journal: Journal, *, star
 
 async def all_frames(client: AsyncClient, **options: float) -> list[WatchQueueResponse]:
     return [frame async for frame in client.watch(QUEUE_ID, **options)]  # type: ignore[arg-type]
+
+
+class TestHeartbeats:
+    @pytest.mark.parametrize("heartbeat", [0.0, -1.0, float("nan")])
+    async def test_one_that_leaves_no_time_is_refused_at_once(
+        self, client: AsyncClient, server: FakeServer, heartbeat: float
+    ) -> None:
+        """The client bounds the silence by it, and would give up before the server could say so."""
+        with pytest.raises(InvalidRequest) as refused:
+            client.watch(QUEUE_ID, heartbeat=heartbeat)
+        assert [violation.field for violation in refused.value.violations] == ["heartbeat_interval"]
+        assert not server.calls
 
 
 class TestWithoutFaults:

@@ -48,6 +48,9 @@ async def execute(server: str | None, command: Command) -> ExitCode:
 
         complaints.print_error(terminal.err(), e, server=target)
         return exits.for_error(e)
+    except UnicodeEncodeError as e:  # bytes of the command line that are no text, which no message can hold
+        _complain(f"an argument is not UTF-8 text: {e.object!a}; check how it is typed or made")
+        return ExitCode.USAGE
 
 
 def load_payload(path: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -146,10 +146,17 @@ class Topic:
             queue, event = self._encode_queue(update.queue), self._encode_event(update.event)
             frame = Frame(FrameKind.UPDATE, update.revision, merged, queue, event)
             if self._encoded is None or self._encoded.revision < update.revision:
+                self._put_away(self._encoded)
                 self._encoded = update
         if len(frames) < FRAMES:
             frames[merged] = frame
         return frame
+
+    @staticmethod
+    def _put_away(update: Update | None) -> None:
+        """Keep of an update only what may be needed again once a newer one is encoded: its frame by itself."""
+        if update is not None:
+            update.frames = {merged: frame for merged, frame in update.frames.items() if merged == 1}
 
     def wake(self) -> None:
         """Have everybody look who waits."""

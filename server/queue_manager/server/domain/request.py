@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from queue_manager.server.domain import field_rules, naming
 from queue_manager.server.domain.catalogue import Catalogue, Target, TargetType, nearest
@@ -41,12 +41,6 @@ MAX_LABELS: Final = 32
 MAX_REQUESTED_BY: Final = 256
 DEFAULT_START_TIMEOUT: Final = 600.0
 """Seconds: 10 minutes."""
-
-FIELDS: Final = (
-    *("interval", "collection_inputs", "collection_output", "graph_collection", "model_output", "inference_interval"),
-    *("source", "collection_name", "image", "parameters", "depends_on", "timeout"),
-)
-"""The fields of `requests[]` beside target and type, in the order of the contract."""
 
 NEVER_PLAINLY_OPTIONAL: Final = ("image", "parameters")
 """Fields that a target may need although its type does not name them as required."""
@@ -81,6 +75,10 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Seconds."""
 
 
+FIELDS: Final = JobRequest.__struct_fields__[2:]
+"""The fields of `requests[]` beside target and type, in the order of the contract."""
+
+
 class StartRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A request to start a queue as the caller wrote it; an empty value is one that was not given."""
 
@@ -104,12 +102,12 @@ def accept(request: StartRequest, catalogue: Catalogue, *, now: float, suffix: s
     violation; of a list or map that is longer than allowed, only the entries up to the limit are looked at.
     """
     today = datetime.fromtimestamp(now, UTC).date()
-    if violations := list(_Check(request, catalogue, today).violations()):
+    check = _Check(request, catalogue, today)
+    if violations := list(check.violations()):
         raise InvalidRequest(violations)
     first_day = naming.parse_time_range(request.time_range)[0] if request.time_range else today
     symbol = request.symbol.upper()
     queue_id = naming.queue_id(symbol, request.requests[0].type, first_day, suffix)
-    names = naming.job_names([job.target for job in request.requests])
 
     def build(name: JobName, job: JobRequest) -> Job:
         entry = catalogue.type_of(job.target, job.type)
@@ -157,7 +155,7 @@ def accept(request: StartRequest, catalogue: Catalogue, *, now: float, suffix: s
             requested_by=cut(requested_by, MAX_REQUESTED_BY),
         ),
         status=QueueStatus(update_time=now),
-        jobs=tuple(build(name, job) for name, job in zip(names, request.requests, strict=True)),
+        jobs=tuple(build(name, job) for name, job in zip(check.names, request.requests, strict=True)),
     )
 
 
@@ -212,9 +210,9 @@ class _Check:
         for i, job in enumerate(request.requests[:MAX_REQUESTS]):
             target = catalogue.target(job.target)
             self._entries.append(_Entry(i, f"requests[{i}]", job, target, target.type_of(job.type) if target else None))
-        self._names = naming.job_names([job.target for job in request.requests])
+        self.names = naming.job_names([job.target for job in request.requests])
         gated = any(job.depends_on for job in request.requests)
-        self._circles = find_circles(self._names, [entry.job for entry in self._entries]) if gated else {}
+        self._circles = find_circles(self.names, [entry.job for entry in self._entries]) if gated else {}
         self._derived = self._derived_collections(today)
 
     def violations(self) -> Iterator[Violation]:
@@ -250,14 +248,15 @@ class _Check:
 
     def _job(self, entry: _Entry) -> Iterator[Violation]:
         yield from self._target(entry)
-        for name in FIELDS:
-            value = getattr(entry.job, name)
-            given = value is not None if name == "timeout" else bool(value)
-            if given and entry.type and not entry.type.takes(name):
-                yield Violation(f"{entry.path}.{name}", f"{entry.words} takes no {name}; leave it out")
-            elif given:
-                yield from self._field(entry, name, f"{entry.path}.{name}")
-            elif entry.type and (name in NEVER_PLAINLY_OPTIONAL or name in entry.type.required_fields):
+        kind = entry.type
+        needed = (*NEVER_PLAINLY_OPTIONAL, *kind.required_fields) if kind else ()
+        for name, value in zip(FIELDS, astuple(entry.job)[2:], strict=True):
+            if value or (value is not None and name == "timeout"):
+                if kind and not kind.takes(name):
+                    yield Violation(f"{entry.path}.{name}", f"{entry.words} takes no {name}; leave it out")
+                else:
+                    yield from self._field(entry, name, f"{entry.path}.{name}")
+            elif name in needed:
                 yield from _missing(entry, name)
 
     def _target(self, entry: _Entry) -> Iterator[Violation]:
@@ -304,15 +303,15 @@ class _Check:
                 yield from _broken(path, rule_of(value))
 
     def _depends_on(self, entry: _Entry, path: str) -> Iterator[Violation]:
-        gates, own, seen = entry.job.depends_on, self._names[entry.index], set[str]()
+        gates, own, seen = entry.job.depends_on, self.names[entry.index], set[str]()
         yield from _too_many(path, gates, MAX_REQUESTS, "name each job once")
         for j, gate in enumerate(gates[:MAX_REQUESTS]):
             at = f"{path}[{j}].job"
             if gate.job == own:
                 yield Violation(at, f"{quote(own)} cannot wait for itself; name another job")
-            elif gate.job not in self._names:
-                hint = _did_you_mean(nearest(gate.job, self._names))
-                known = cut(", ".join(map(_bare, self._names[:MAX_REQUESTS])), 1024)
+            elif gate.job not in self.names:
+                hint = _did_you_mean(nearest(gate.job, self.names))
+                known = cut(", ".join(map(_bare, self.names[:MAX_REQUESTS])), 1024)
                 yield Violation(at, f"{quote(gate.job)} is not a job of this queue; {hint}its jobs are {known}")
             elif gate.job in seen:
                 yield Violation(at, f"{quote(gate.job)} is named twice; name each job once")

@@ -7,7 +7,7 @@ is in `launches`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -21,6 +21,8 @@ from queue_manager.server.embedded.runner import ScriptedRunner, Worker
 
 Word = Literal["started", "loading", "finished", "interrupted", "error"]
 """What a worker can say of itself: the `status` of its telemetry."""
+WORDS: Final = get_args(Word)
+MOST_RECORDS: Final = 2**63 - 1
 
 
 class Director:
@@ -47,6 +49,8 @@ class Director:
         message: str | None = None,
     ) -> None:
         """The worker says something about its work. `progress`: 0 to 1. Raises `ValueError` for what is no such value."""
+        if status not in WORDS:
+            raise ValueError(f"status is one of {', '.join(WORDS)}, not {status!r}")
         if progress is not None and not 0 <= progress <= 1:
             raise ValueError(f"progress is from 0 to 1, not {progress}")
         check_count(records_written)
@@ -137,5 +141,5 @@ def check_failure(exit_code: int, message: str | None) -> None:
 
 def check_count(records_written: int | None) -> None:
     """Raise `ValueError` for what is no number of records."""
-    if records_written is not None and records_written < 0:
-        raise ValueError(f"records_written is 0 or more, not {records_written}")
+    if records_written is not None and not 0 <= records_written <= MOST_RECORDS:
+        raise ValueError(f"records_written is from 0 to {MOST_RECORDS}, not {records_written}")
