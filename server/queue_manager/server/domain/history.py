@@ -81,9 +81,9 @@ def record(
 ) -> tuple[Queue, Event, Entry | None]:
     """Make `after` the next revision of `before`: the queue to store, its event, and the entry to keep, if any."""
     revision = (before.revision if before else 0) + 1
-    old = {job.name: job for job in before.jobs} if before else {}
-    jobs = tuple(_stamp(job, old.get(job.name), revision) for job in after.jobs)
-    changes = tuple(change for job in jobs if (change := _change(job, old.get(job.name))))
+    olds = before.jobs if before else (None,) * len(after.jobs)  # a queue's jobs stay what they are, in their order
+    jobs = tuple(_stamp(job, old, revision) for job, old in zip(after.jobs, olds, strict=True))
+    changes = tuple(change for job, old in zip(jobs, olds, strict=True) if (change := _change(job, old)))
     kind = _kind(before, after, changes)
     event = Event(
         revision=revision,
