@@ -59,14 +59,17 @@ async def _beside_echo(
 ) -> list[Figure]:
     await bare.ask("answer", body=base64.b64encode(answer).decode())
     rates, tails, costs = [], [], []
-    for _ in range(scale.rounds):
+    sides = ((bare, "/bench.Bare/Echo"), (ours, f"{SERVICE}/{method}"))
+    for number in range(scale.rounds + 1):
         found = {}
-        for server, path in ((bare, "/bench.Bare/Echo"), (ours, f"{SERVICE}/{method}")):
+        for server, path in sides if number % 2 else reversed(sides):
             before = server.cpu
             calls = await closed_loop(
                 server.address, path, request, in_flight=IN_FLIGHT, channels=CHANNELS, seconds=scale.seconds
             )
             found[server] = (calls.rate, percentile(calls.latencies, 99), (server.cpu - before) / calls.count)
+        if number == 0:
+            continue  # it warms them up
         rates.append((found[ours][0], found[bare][0]))
         tails.append((found[ours][1] * 1e3, found[bare][1] * 1e3))
         costs.append((found[ours][2] * 1e6, found[bare][2] * 1e6))

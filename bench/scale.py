@@ -10,7 +10,7 @@ class Scale:
     """Times in seconds."""
 
     rounds: int
-    """Each measures both servers, one after the other."""
+    """Each measures both servers, in turn; one more goes before and is not counted."""
     seconds: float
     watchers: int
     channels: int
@@ -23,8 +23,8 @@ class Scale:
 
 
 FULL = Scale(
-    rounds=5,
-    seconds=4.0,
+    rounds=8,
+    seconds=2.5,
     watchers=1000,
     channels=16,
     stored=100_000,

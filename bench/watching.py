@@ -106,11 +106,14 @@ async def _sides(bare: ServerUnderTest, ours: ServerUnderTest, count: int) -> tu
 
 
 async def _rounds(scale: Scale, sides: tuple[Side, Side]) -> list[tuple[Streamed, Streamed]]:
-    ours, bare = sides
-    return [
-        (our, its)
-        for its, our in [(await _streamed(scale, bare), await _streamed(scale, ours)) for _ in range(scale.rounds)]
-    ]
+    """Both in turn, each first as often as the other, because machines become slower and faster; ours, the yardstick's."""
+    rounds = []
+    for number in range(scale.rounds + 1):
+        found = {}
+        for side in sides if number % 2 else reversed(sides):
+            found[side.method] = await _streamed(scale, side)
+        rounds.append((found[sides[0].method], found[sides[1].method]))
+    return rounds[1:]  # the first one warms them up
 
 
 async def _streamed(scale: Scale, side: Side) -> Streamed:
