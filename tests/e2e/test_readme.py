@@ -35,6 +35,7 @@ DIFFERS: tuple[tuple[str, str], ...] = (
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
     (r"stopped by [^ :]+", "stopped by SOMEBODY"),
     (r"\d[\d,.:]*", "N"),
+    (r"\brecord\b", "records"),
     (r"\s+", " "),
 )
 """What is not the same each time, and what it is compared as."""
