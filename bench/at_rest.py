@@ -15,7 +15,7 @@ import psutil
 
 from bench.figures import Figure, compared, no_more_than
 from bench.load import start_queue
-from bench.processes import ROOT, ServerUnderTest
+from bench.processes import ROOT, ServerUnderTest, cpu_seconds
 from bench.scale import Scale
 
 SERVER_PACKAGES = ("queue_manager.server", "kubernetes_asyncio", "pydantic", "structlog", "msgspec", "uvloop")
@@ -30,10 +30,10 @@ async def idle(scale: Scale, folder: Path) -> list[Figure]:
     """`queue-manager serve` with its embedded parts and nothing to do, beside the bare service."""
     async with _serving(folder) as process, ServerUnderTest("bench.bare") as bare:
         await asyncio.sleep(2.0)  # what it does once after its start is over
-        ours_before, bare_before, began = _cpu(process), bare.cpu, perf_counter()
+        ours_before, bare_before, began = cpu_seconds(process), bare.cpu, perf_counter()
         await asyncio.sleep(scale.idle)
         took = perf_counter() - began
-        shares = ((_cpu(process) - ours_before) / took * 100, (bare.cpu - bare_before) / took * 100)
+        shares = ((cpu_seconds(process) - ours_before) / took * 100, (bare.cpu - bare_before) / took * 100)
         sizes = (process.memory_info().rss / 2**20, bare.resident / 2**20)
         return [
             compared("idle server, memory", "MiB", [sizes], note="queue-manager serve; bare: grpc.aio alone"),
@@ -113,8 +113,3 @@ async def _serving(folder: Path) -> AsyncIterator[psutil.Process]:
     finally:
         process.terminate()
         await process.communicate()
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.figures import Figure, Target, at_least, compared, percentile
 from bench.load import SERVICE, closed_loop, get_queue, payload, start_queue
 from bench.processes import ServerUnderTest
+from bench.rounds import in_turn
 from bench.scale import Scale
 from queue_manager.v1 import service_pb2
 
@@ -58,21 +59,19 @@ async def _beside_echo(
     what: str,
 ) -> list[Figure]:
     await bare.ask("answer", body=base64.b64encode(answer).decode())
-    rates, tails, costs = [], [], []
-    sides = ((bare, "/bench.Bare/Echo"), (ours, f"{SERVICE}/{method}"))
-    for number in range(scale.rounds + 1):
-        found = {}
-        for server, path in sides if number % 2 else reversed(sides):
-            before = server.cpu
-            calls = await closed_loop(
-                server.address, path, request, in_flight=IN_FLIGHT, channels=CHANNELS, seconds=scale.seconds
-            )
-            found[server] = (calls.rate, percentile(calls.latencies, 99), (server.cpu - before) / calls.count)
-        if number == 0:
-            continue  # it warms them up
-        rates.append((found[ours][0], found[bare][0]))
-        tails.append((found[ours][1] * 1e3, found[bare][1] * 1e3))
-        costs.append((found[ours][2] * 1e6, found[bare][2] * 1e6))
+
+    async def called(side: tuple[ServerUnderTest, str]) -> tuple[float, float, float]:
+        server, path = side
+        before = server.cpu
+        calls = await closed_loop(
+            server.address, path, request, in_flight=IN_FLIGHT, channels=CHANNELS, seconds=scale.seconds
+        )
+        tail = percentile(calls.latencies, 99)
+        return calls.rate, tail * 1e3, (server.cpu - before) / len(calls.latencies) * 1e6
+
+    sides = ((ours, f"{SERVICE}/{method}"), (bare, "/bench.Bare/Echo"))
+    rounds = await in_turn(scale.rounds, *sides, called)
+    rates, tails, costs = ([(our[part], its[part]) for our, its in rounds] for part in range(3))
     note = f"{what}; {IN_FLIGHT} in flight, {len(request())} bytes in, {len(answer)} out"
     return [
         compared(f"{method} rate", "calls/s", rates, target=target, note=note),

@@ -20,9 +20,10 @@ from msgspec.structs import replace
 
 from bench.control import feed, obey, run
 from queue_manager.server.adapters.inprocess.bus import InProcessBus
+from queue_manager.server.adapters.inprocess.clock import SystemClock
 from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.adapters.sqlite.store import SqliteStore
-from queue_manager.server.app import SystemClock, calm_collector
+from queue_manager.server.app import calm_collector
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.ports import StateStore
 from queue_manager.server.domain.builtin import builtin_catalogue
@@ -86,7 +87,6 @@ class Manager:
         """The core that is measured."""
         self._core = core
         self._runner = runner
-        self._suffix = 0
 
     async def idle(self) -> None:
         """Wait until every queue has been reconciled and published."""

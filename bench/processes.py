@@ -14,6 +14,12 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def cpu_seconds(process: psutil.Process) -> float:
+    """What a process has used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 class ServerUnderTest:
     """`async with` starts `python -m MODULE ARGUMENTS`; `ask` has it do something; leaving ends it."""
 
@@ -63,8 +69,7 @@ class ServerUnderTest:
     @property
     def cpu(self) -> float:
         """CPU seconds that it has used."""
-        times = self._psutil.cpu_times()
-        return float(times.user + times.system)
+        return cpu_seconds(self._psutil)
 
     @property
     def resident(self) -> int:

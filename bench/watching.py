@@ -10,6 +10,7 @@ import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from bench.figures import Figure, at_least, at_most, compared, percentile
 from bench.load import SERVICE, Watchers, get_queue, start_queue
 from bench.processes import ServerUnderTest
+from bench.rounds import in_turn
 from bench.scale import Scale
 from queue_manager.v1 import queue_pb2, service_pb2
 
@@ -51,7 +53,7 @@ class Streamed:
 async def hot(scale: Scale, folder: Path) -> list[Figure]:
     """All watch one queue that changes a thousand times a second."""
     async with ServerUnderTest("bench.bare") as bare, ServerUnderTest("bench.manager", "memory", str(folder)) as ours:
-        rounds = await _rounds(scale, await _sides(bare, ours, 1))
+        rounds = await in_turn(scale.rounds, *await _sides(bare, ours, 1), partial(_streamed, scale))
     what = f"{scale.watchers:,} watchers over {scale.channels} channels, one queue, {RATE:,} changes/s"
     frames = [(our.frames, its.frames) for our, its in rounds]
     p99 = [(our.p99 * 1e3, its.p99 * 1e3) for our, its in rounds]
@@ -66,7 +68,7 @@ async def hot(scale: Scale, folder: Path) -> list[Figure]:
 async def warm(scale: Scale, folder: Path) -> list[Figure]:
     """A hundred queues, ten changes a second and ten watchers each; every revision arrives or is stood for."""
     async with ServerUnderTest("bench.bare") as bare, ServerUnderTest("bench.manager", "memory", str(folder)) as ours:
-        rounds = await _rounds(scale, await _sides(bare, ours, MANY))
+        rounds = await in_turn(scale.rounds, *await _sides(bare, ours, MANY), partial(_streamed, scale))
     what = f"{MANY} queues, {scale.watchers // MANY} watchers each, {RATE:,} changes/s in all; no revision was lost"
     return [
         compared("WatchQueue warm: frames", "frames/s", [(our.frames, its.frames) for our, its in rounds], note=what),
@@ -103,17 +105,6 @@ async def _sides(bare: ServerUnderTest, ours: ServerUnderTest, count: int) -> tu
         Side(ours, f"{SERVICE}/WatchQueue", queue_ids, {"queue_ids": queue_ids}),
         Side(bare, "/bench.Bare/Watch", topics, {}),
     )
-
-
-async def _rounds(scale: Scale, sides: tuple[Side, Side]) -> list[tuple[Streamed, Streamed]]:
-    """Both in turn, each first as often as the other, because machines become slower and faster; ours, the yardstick's."""
-    rounds = []
-    for number in range(scale.rounds + 1):
-        found = {}
-        for side in sides if number % 2 else reversed(sides):
-            found[side.method] = await _streamed(scale, side)
-        rounds.append((found[sides[0].method], found[sides[1].method]))
-    return rounds[1:]  # the first one warms them up
 
 
 async def _streamed(scale: Scale, side: Side) -> Streamed:

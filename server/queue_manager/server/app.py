@@ -14,11 +14,11 @@ import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from random import Random
-from time import time
 
 import structlog
 
 from queue_manager.server.adapters.inprocess.bus import InProcessBus
+from queue_manager.server.adapters.inprocess.clock import SystemClock
 from queue_manager.server.adapters.local.runner import LocalRunner
 from queue_manager.server.adapters.sqlite.store import SqliteStore
 from queue_manager.server.application.core import Core, CoreSettings
@@ -37,14 +37,6 @@ from queue_manager.server.settings import Settings
 log = structlog.get_logger(__name__)
 
 SIMULATED_WORKER = (sys.executable, "-m", "queue_manager.server.simulated_worker")
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> float:
-        """UTC seconds since the epoch."""
-        return time()
 
 
 def platform(settings: Settings) -> Platform:

@@ -11,11 +11,11 @@ import socket
 import uuid
 from contextlib import AsyncExitStack
 from random import Random
-from time import time
 from typing import Final, Self
 
 import grpc
 
+from queue_manager.server.adapters.inprocess.clock import SystemClock
 from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.instruments import Instruments
@@ -47,14 +47,6 @@ DRAIN_SETTLE: Final = 0.01
 """Seconds that a reader must have had nothing left before it is ended as done: nothing is on its way here."""
 LAG_POLL: Final = 0.05
 """Seconds between two looks at what a reader has left; a direction doesn't wait for the next."""
-
-
-class _Clock:
-    """The machine's clock."""
-
-    def now(self) -> float:
-        """UTC seconds since the epoch."""
-        return time()
 
 
 class _Unobserved:
@@ -134,7 +126,7 @@ class EmbeddedServer:
         self._reserve_port()
 
     def _assemble(self, stack: AsyncExitStack) -> Core:
-        clock = _Clock()
+        clock = SystemClock()
         runner = ScriptedRunner(clock=clock, new_uid=_new_id)
         stack.callback(runner.close)
         bus = ScriptedBus(runner)
