@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from queue_manager.client import forking
 
@@ -40,6 +40,22 @@ class LoopThread:
         self._thread = threading.Thread(target=self._work, args=(opened,), name=f"queue-manager-{owner}", daemon=True)
         self._thread.start()
         self._loop: asyncio.AbstractEventLoop | None = opened.result()
+
+    @classmethod
+    def opened(
+        cls,
+        owner: str,
+        first: Callable[[], Coroutine[Any, Any, object]],
+        last: Callable[[], Coroutine[Any, Any, None]],
+    ) -> Self:
+        """A thread in which `first` has been run. Where that fails, `last` is run and the thread is gone."""
+        thread = cls(owner)
+        try:
+            thread.run(first())
+        except BaseException:
+            thread.close(last)
+            raise
+        return thread
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run it in the loop and wait for what it returns or raises. It is cancelled where the wait is interrupted.

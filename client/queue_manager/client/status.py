@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from google.rpc import status_pb2
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
-ERROR_DOMAIN: Final = "queue-manager.streamforge"
 
 _CLIENT_REASONS: Final = {
     grpc.StatusCode.UNAVAILABLE: REASON_UNREACHABLE,

@@ -67,13 +67,7 @@ class Client:
         """Open the channel; it connects with the first call, so a missing server shows there."""
         if self._opened is not None:
             raise RuntimeError("this client is open already")
-        thread = LoopThread("client")
-        try:
-            thread.run(self._client.__aenter__())
-        except BaseException:
-            thread.close(self._client.close)
-            raise
-        self._opened = thread
+        self._opened = LoopThread.opened("client", self._client.__aenter__, self._client.close)
         return self
 
     def __exit__(

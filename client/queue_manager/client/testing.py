@@ -164,13 +164,7 @@ class TestServer:
         """Start it; it serves when this returns."""
         if self._opened is not None:
             raise RuntimeError("this server is open already")
-        thread = LoopThread("server")
-        try:
-            thread.run(self._server.__aenter__())
-        except BaseException:
-            thread.close(_nothing)
-            raise
-        self._opened = thread
+        self._opened = LoopThread.opened("server", self._server.__aenter__, self._server.__aexit__)
         return self
 
     def __exit__(
@@ -220,7 +214,3 @@ def _embedded_server(stop_grace: float) -> EmbeddedServer:
             f"({e.name} is missing): pip install 'streamforge-queue-manager[server]'"
         ) from e
     return EmbeddedServer(stop_grace=stop_grace)
-
-
-async def _nothing() -> None:
-    pass

@@ -121,7 +121,7 @@ def _enum(kind: EnumDescriptor, text: str) -> str:
 def _json(text: str, kind: type, shape: str) -> Any:
     try:
         value = strict_json.loads(text)
-    except (ValueError, RecursionError) as e:
+    except ValueError as e:
         raise Misfit(f"takes JSON, like {shape}: {getattr(e, 'msg', e)}") from e
     if not isinstance(value, kind):
         raise Misfit(f"takes JSON, like {shape}")

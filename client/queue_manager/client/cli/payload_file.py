@@ -79,8 +79,6 @@ def _from_json(name: str, text: str) -> Any:
         return strict_json.loads(text)
     except json.JSONDecodeError as e:
         raise UnreadablePayload(f"{name}, line {e.lineno}, column {e.colno}: no JSON: {e.msg}") from e
-    except RecursionError as e:
-        raise UnreadablePayload(f"{name} is nested too deeply to be a request") from e
     except ValueError as e:
         raise UnreadablePayload(f"{name}: {e}") from e
 
@@ -91,7 +89,5 @@ def _from_yaml(name: str, text: str) -> Any:
 
     try:
         return field_values.with_types(yaml_text.loads(text), StartQueueRequest.DESCRIPTOR)
-    except RecursionError as e:
-        raise UnreadablePayload(f"{name} is nested too deeply to be a request") from e
     except ValueError as e:
         raise UnreadablePayload(f"{name}: no YAML: {e}") from e

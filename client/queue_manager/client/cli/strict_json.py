@@ -9,9 +9,15 @@ DIGITS: Final = 100
 """Of a number; Python's own limit is far beyond, and words it for programmers."""
 
 
+TOO_DEEP: Final = "it is nested too deeply to be a request"
+
+
 def loads(text: str) -> Any:
-    """The value of a JSON text. Raises `ValueError` (of it `json.JSONDecodeError`, with the place) or `RecursionError`."""
-    return json.loads(text, object_pairs_hook=_object, parse_int=_integer, parse_constant=_no_number)
+    """The value of a JSON text. Raises `ValueError`; of it `json.JSONDecodeError`, with the place."""
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_int=_integer, parse_constant=_no_number)
+    except RecursionError as e:
+        raise ValueError(TOO_DEEP) from e
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import yaml
 
+from queue_manager.client.cli.strict_json import TOO_DEEP
+
 LARGEST: Final = 16 * 1024 * 1024
 """Characters of JSON that a document may stand for."""
 _NULL: Final = "tag:yaml.org,2002:null"
@@ -42,13 +44,15 @@ def loads(text: str) -> Any:
     """The value of a YAML text of one document, which JSON could hold, too. Raises `ValueError` with the place."""
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        _check(value)
+    except RecursionError as e:
+        raise ValueError(TOO_DEEP) from e
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ValueError(place + ", ".join(part for part in (e.context, e.problem) if part)) from e
     except yaml.reader.ReaderError as e:
         raise ValueError(f"character {e.position + 1}: {e.reason}") from e
-    _check(value)
     return value
 
 
