@@ -184,11 +184,9 @@ class Watch:
 
     async def __anext__(self) -> Frame:
         """The next frame, as soon as there is one."""
-        frame = self.ready()
+        frame = self.ready() or await self.later()
         if frame is None:
-            frame = await self._first_or_later()
-            self._instruments.frame(frame.kind, frame.merged)
-            self._seen = frame.revision
+            raise StopAsyncIteration
         return frame
 
     def ready(self) -> Frame | None:
@@ -214,10 +212,10 @@ class Watch:
         if topic is not None:
             self._hub.exit(self._queue_id, topic)
 
-    async def _first_or_later(self) -> Frame:
-        """The next frame, where it is not simply the next update."""
+    async def later(self) -> Frame | None:
+        """The next frame where none is ready: one of the first, or one that is waited for. None: the watch is over."""
         if self._over:
-            raise StopAsyncIteration
+            return None
         try:
             frame = await self._opening_frame()
             if frame is None:
@@ -226,6 +224,8 @@ class Watch:
         except BaseException:
             await self.aclose()
             raise
+        self._instruments.frame(frame.kind, frame.merged)
+        self._seen = frame.revision
         if frame.kind is FrameKind.END:
             await self.aclose()
         return frame

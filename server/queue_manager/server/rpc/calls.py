@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol
 from urllib.parse import unquote
 
 import grpc
@@ -22,7 +22,6 @@ from queue_manager.server.rpc.status import code_of, internal, status_of, traile
 
 log = structlog.get_logger(__name__)
 
-Request = TypeVar("Request", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, Context], Awaitable[Message | bytes]]
 Stream = Callable[[Any, Context], Awaitable[None]]

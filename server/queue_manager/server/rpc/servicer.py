@@ -80,7 +80,7 @@ class Servicer:
         after = request.after_revision if request.HasField("after_revision") else None
         async with aclosing(self._service.watch(request.queue_id, after_revision=after, heartbeat=heartbeat)) as frames:
             write = context.write
-            while frame := frames.ready() or await anext(frames, None):
+            while frame := frames.ready() or await frames.later():
                 await write(frame.wire or frame_bytes(frame))
 
     async def ListTargets(self, request: service_pb2.ListTargetsRequest, context: Context) -> bytes:
