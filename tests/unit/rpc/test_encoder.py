@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+from google.protobuf.message import Message
 from msgspec.structs import replace
 
-from queue_manager.server.domain.model import Job, Queue
-from queue_manager.server.rpc import encoder
-from queue_manager.server.rpc.convert import job_message, queue_message
+from queue_manager.server.domain.model import Queue
+from queue_manager.server.rpc import convert, encoder
+from queue_manager.server.rpc.convert import queue_message
 from queue_manager.server.rpc.encoder import QueueEncoder
 from queue_manager.v1 import queue_pb2
 from tests.unit.domain.samples import accepted, payload
@@ -30,19 +34,24 @@ def test_each_revision_is_the_message_that_one_builds() -> None:
 
 
 def test_only_the_job_that_changed_is_encoded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six jobs, then one."""
-    built: list[str] = []
+    """Six jobs, then the status of one; what was asked for never again."""
+    written: list[str] = []
 
-    def told(job: Job) -> queue_pb2.Job:
-        built.append(job.name)
-        return job_message(job)
+    def told(name: str) -> Callable[[Message, Any], None]:
+        def write(message: Message, value: Any) -> None:
+            written.append(name)
+            getattr(convert, name)(message, value)
 
-    monkeypatch.setattr("queue_manager.server.rpc.encoder.job_message", told)
+        return write
+
+    for name in ("write_queue_spec", "write_queue_status", "write_job_spec", "write_job_status"):
+        monkeypatch.setattr(encoder, name, told(name))
     encode, queue = QueueEncoder(), accepted(payload("historical"))
     encode(queue)
-    assert len(built) == len(queue.jobs)
+    assert written.count("write_job_spec") == written.count("write_job_status") == len(queue.jobs)
+    written.clear()
     encode(progressed(queue, 2))
-    assert built[len(queue.jobs) :] == [queue.jobs[2].name]
+    assert written == ["write_queue_status", "write_job_status"]
 
 
 def test_what_is_kept_is_bounded_and_nothing_is_mixed_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,4 +61,13 @@ def test_what_is_kept_is_bounded_and_nothing_is_mixed_up(monkeypatch: pytest.Mon
     for number in range(200):
         queue = progressed(queue, number % len(queue.jobs))
         assert queue_pb2.Queue.FromString(encode(queue)) == queue_message(queue)
-    assert len(encode._kept) <= 10
+    assert len(encode._jobs) <= 10
+
+
+def test_queues_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was seen first is forgotten, and is encoded as well as before."""
+    monkeypatch.setattr(encoder, "KEPT", 10)
+    encode, queues = QueueEncoder(), [accepted(payload("historical")) for _ in range(20)]
+    for queue in (*queues, *queues):
+        assert queue_pb2.Queue.FromString(encode(queue)) == queue_message(queue)
+    assert len(encode._queues) <= 10

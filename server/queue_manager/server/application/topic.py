@@ -7,7 +7,6 @@ decided here; who watches, and how a watch begins and ends, is `watch`'s busines
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
@@ -82,7 +81,7 @@ class Topic:
         self._encoded: Update | None = None  # the newest of those that have frames
         self._now = asyncio.get_running_loop().time
         self.newest = Update(queue, quiet_event(queue), self._now())
-        self.ring: deque[Update] = deque(maxlen=RING)
+        self.ring: dict[int, Update] = {}  # by revision, without a gap
         self.waiting: dict[asyncio.Future[bool], None] = {}  # ordered, so that simulated runs replay
         self.watchers = 0
 
@@ -94,9 +93,11 @@ class Topic:
     def changed(self, queue: Queue, event: Event) -> None:
         """The next revision."""
         update = Update(queue, event, self._now())
-        if self.ring and self.ring[-1].revision != queue.revision - 1:
-            self.ring.clear()
-        self.ring.append(update)
+        ring, revision = self.ring, queue.revision
+        if revision - 1 not in ring:
+            ring.clear()
+        ring[revision] = update
+        ring.pop(revision - RING, None)
         self.newest = update
         self.wake()
 
@@ -110,25 +111,24 @@ class Topic:
 
     def reaches_back_to(self, revision: int) -> bool:
         """Whether the ring has this revision."""
-        return bool(self.ring) and self.ring[0].revision <= revision <= self.newest.revision
+        return revision in self.ring
 
     def since(self, revision: int) -> list[Update]:
         """What the ring has after this revision."""
-        return [update for update in self.ring if update.revision > revision]
+        return [update for update in self.ring.values() if update.revision > revision]
 
     def after(self, seen: int) -> Update:
         """The update that a watcher is to have who has seen this revision; there must be one.
 
         It is the following one while that is fresh, else one that stands for all that were missed.
         """
-        newest, ring = self.newest, self.ring
+        newest = self.newest
         if seen + 1 == newest.revision:
             return newest
         now = self._now()
-        if ring and seen >= ring[0].revision - 1:
-            following = ring[seen + 1 - ring[0].revision]
-            if now - following.time <= FRESH:
-                return following
+        following = self.ring.get(seen + 1)
+        if following is not None and now - following.time <= FRESH:
+            return following
         encoded = self._encoded
         if encoded is not None and encoded.revision > seen and now - encoded.time <= SHARED:
             return encoded

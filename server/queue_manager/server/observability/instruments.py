@@ -31,7 +31,7 @@ class MeteredInstruments(Instruments):
         if event is not None:
             self._metrics.events_total.labels(event.type.value).inc()
             self._count_ends(before, after, event)
-        if before is not None and _has_reported(after) and not _has_reported(before):
+        if before is not None and not _has_reported(before) and _has_reported(after):
             self._metrics.start_latency_seconds.observe(after.status.update_time - after.spec.create_time)
         if event is not None and event.type is EventType.PROGRESS and after.queue_id in self._counted:
             return  # no state is another one
@@ -105,4 +105,7 @@ class MeteredInstruments(Instruments):
 
 
 def _has_reported(queue: Queue) -> bool:
-    return any(job.status.last_telemetry_time is not None for job in queue.jobs)
+    for job in queue.jobs:  # and no generator: with every change
+        if job.status.last_telemetry_time is not None:
+            return True
+    return False
