@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ import structlog
 from google.rpc import error_details_pb2, status_pb2
 from structlog.testing import capture_logs
 
+from queue_manager.server.application.topic import Frame, FrameKind
 from queue_manager.server.domain.errors import NotFound, QueueManagerError
 from queue_manager.server.rpc.calls import Context, Surroundings
 from queue_manager.v1 import service_pb2
@@ -59,10 +61,36 @@ class Behaviour:
             raise self.error
         return b"one"
 
-    async def stream(self, request: service_pb2.GetQueueRequest, context: Context) -> None:
+    def stream(self, request: service_pb2.GetQueueRequest, context: Context) -> Stream:
         """One answer, and another."""
-        await context.write(b"one")
-        await context.write(await self.unary(request, context))
+        return Stream(partial(self.unary, request, context))
+
+
+class Stream:
+    """A frame that is there at once, and one that is to be waited for."""
+
+    def __init__(self, answer: Callable[[], Awaitable[bytes]]) -> None:
+        """Nothing was taken yet; `answer` makes the second."""
+        self._answer: Callable[[], Awaitable[bytes]] | None = answer
+        self._taken = 0
+
+    def ready(self) -> Frame | None:
+        """The first."""
+        self._taken += 1
+        return one(b"one") if self._taken == 1 else None
+
+    async def later(self) -> Frame | None:
+        """The second, then the end."""
+        answer, self._answer = self._answer, None
+        return one(await answer()) if answer else None
+
+    async def aclose(self) -> None:
+        """Nothing to give back."""
+
+
+def one(wire: bytes) -> Frame:
+    """A frame with these bytes."""
+    return Frame(FrameKind.UPDATE, 1, 1, wire=wire)
 
 
 @asynccontextmanager

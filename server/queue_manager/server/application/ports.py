@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from queue_manager.server.domain.history import Entry
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Job, Queue, QueueState
@@ -28,8 +30,7 @@ class Clock(Protocol):
 # --- StateStore -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A stored queue with the store's version of it, for compare-and-set. Versions are opaque."""
 
     queue: Queue

@@ -90,7 +90,7 @@ class Records:
 
     async def find(self, queue_id: str) -> Record | None:
         """The record of a queue."""
-        if self._store.exclusive and (known := self._known(queue_id)) is not None:
+        if (known := self._certain(queue_id)) is not None:
             if known.queue.settled:
                 self._settled.move_to_end(queue_id)
             return known
@@ -150,7 +150,9 @@ class Records:
 
         `message`: what its event says; default is a description of the change.
         """
-        lock = self._locks.setdefault(queue_id, _Lock())
+        lock = self._locks.get(queue_id)
+        if lock is None:
+            lock = self._locks[queue_id] = _Lock()
         lock.users += 1
         try:
             async with lock.lock:
@@ -180,7 +182,7 @@ class Records:
 
     async def _change(self, queue_id: str, transition: Transition, actor: str, message: str) -> Record:
         while True:
-            before = await self.get(queue_id)
+            before = self._certain(queue_id) or await self.get(queue_id)
             wanted = transition(before.queue)
             if wanted is before.queue or wanted == before.queue:
                 return before
@@ -200,6 +202,10 @@ class Records:
             self._remember(after)
             self._tell(before.queue, after.queue, event, entry)
             return after
+
+    def _certain(self, queue_id: str) -> Record | None:
+        """The record in memory, where nobody else can have changed it."""
+        return self._known(queue_id) if self._store.exclusive else None
 
     def _known(self, queue_id: str) -> Record | None:
         """The record in memory, unless it may be out of date. A stale one still says that the queue is live."""

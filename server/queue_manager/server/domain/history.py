@@ -82,8 +82,9 @@ def record(
     """Make `after` the next revision of `before`: the queue to store, its event, and the entry to keep, if any."""
     revision = (before.revision if before else 0) + 1
     olds = before.jobs if before else (None,) * len(after.jobs)  # a queue's jobs stay what they are, in their order
-    jobs = tuple(_stamp(job, old, revision) for job, old in zip(after.jobs, olds, strict=True))
-    changes = tuple(change for job, old in zip(jobs, olds, strict=True) if (change := _change(job, old)))
+    jobs = tuple([_stamp(job, old, revision) for job, old in zip(after.jobs, olds, strict=True)])
+    changed = [(job, old) for job, old in zip(jobs, olds, strict=True) if job is not old]
+    changes = tuple([change for job, old in changed if (change := _change(job, old))])
     kind = _kind(before, after, changes)
     event = Event(
         revision=revision,
@@ -149,7 +150,9 @@ def compact(entries: Sequence[Entry], keep: int, *, published: int) -> list[Entr
 
 
 def describe(kind: EventType, queue: Queue, changes: Sequence[JobChange]) -> str:
-    """The change in a sentence."""
+    """The change in a sentence; nothing of mere progress."""
+    if kind is EventType.PROGRESS:
+        return ""
     if kind is EventType.QUEUE_CREATED:
         return f"queue created with {len(queue.jobs)} job{'s' if len(queue.jobs) != 1 else ''}"
     parts = []
@@ -173,8 +176,6 @@ def _stamp(job: Job, old: Job | None, revision: int) -> Job:
 
 
 def _change(job: Job, old: Job | None) -> JobChange | None:
-    if job is old:
-        return None
     status = job.status
     if old is not None:
         was = old.status

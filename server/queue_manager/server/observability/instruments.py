@@ -105,7 +105,7 @@ class MeteredInstruments(Instruments):
 
 
 def _has_reported(queue: Queue) -> bool:
-    for job in queue.jobs:  # and no generator: with every change
+    for job in queue.jobs:  # noqa: SIM110 - no generator, because it comes with every change
         if job.status.last_telemetry_time is not None:
             return True
     return False

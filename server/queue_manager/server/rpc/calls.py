@@ -1,13 +1,15 @@
 """What surrounds every call: identity, errors, metrics, and bytes that are already made.
 
 Handlers are wrapped here and not by interceptors, which `grpc.aio` runs as extra coroutines on every message. A handler
-answers a message, or bytes that are the serialised message; those are sent as they are. A streaming one writes bytes.
+answers a message, or bytes that are the serialised message; those are sent as they are. A streaming one answers where its
+frames come from.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
@@ -17,18 +19,36 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
+from queue_manager.server.application.topic import Frame
 from queue_manager.server.domain.errors import InvalidRequest, QueueManagerError, TooLarge, Violation
+from queue_manager.server.rpc.frames import frame_bytes
 from queue_manager.server.rpc.status import code_of, internal, status_of, trailers
 
 log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, Context], Awaitable[Message | bytes]]
-Stream = Callable[[Any, Context], Awaitable[None]]
-"""Writes its frames, as bytes, to the context: a generator would be one more coroutine on every frame's way."""
+Stream = Callable[[Any, Context], "Frames"]
 
 CALLER_KEY = "x-requested-by"
 CALLER_LIMIT = 256
+
+
+class Frames(Protocol):
+    """Where the frames of a stream come from. It raises what ends the call.
+
+    They are taken and written in the one coroutine that the call has anyway: with a thousand streams every further one,
+    and a generator is one, costs each frame the memory that it touches.
+    """
+
+    def ready(self) -> Frame | None:
+        """The next frame, if it is there already."""
+
+    async def later(self) -> Frame | None:
+        """The next frame, where none was ready; None after the last."""
+
+    async def aclose(self) -> None:
+        """No more of them is wanted."""
 
 
 class CallObserver(Protocol):
@@ -63,8 +83,13 @@ class Surroundings:
         """The method handler of a server-streaming call."""
 
         async def call(raw: bytes, context: Context) -> None:
-            async with _Call(self, method, context):
-                await behaviour(_parse(request, raw, self.max_bytes), context)
+            async with (
+                _Call(self, method, context),
+                aclosing(behaviour(_parse(request, raw, self.max_bytes), context)) as frames,
+            ):
+                write = context.write
+                while frame := frames.ready() or await frames.later():
+                    await write(frame.wire or frame_bytes(frame))
 
         return grpc.unary_stream_rpc_method_handler(call)
 

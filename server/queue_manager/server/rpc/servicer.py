@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import Final, cast
 
 from queue_manager.server.application.queues import QueueService
+from queue_manager.server.application.watch import Watch
 from queue_manager.server.domain.model import StopMode
 from queue_manager.server.rpc import requests
 from queue_manager.server.rpc.calls import Context, caller
 from queue_manager.server.rpc.convert import plan_message, queue_message, target_messages
-from queue_manager.server.rpc.frames import frame_bytes, get_queue_bytes, start_queue_bytes
+from queue_manager.server.rpc.frames import get_queue_bytes, start_queue_bytes
 from queue_manager.server.rpc.pagination import decode_token, encode_token
 from queue_manager.v1 import service_pb2
 
@@ -74,14 +74,11 @@ class Servicer:
             next_page_token=encode_token(cursor, query) if cursor else "",
         )
 
-    async def WatchQueue(self, request: service_pb2.WatchQueueRequest, context: Context) -> None:
+    def WatchQueue(self, request: service_pb2.WatchQueueRequest, context: Context) -> Watch:
         """See the contract."""
         heartbeat = requests.watch_request(request)
         after = request.after_revision if request.HasField("after_revision") else None
-        async with aclosing(self._service.watch(request.queue_id, after_revision=after, heartbeat=heartbeat)) as frames:
-            write = context.write
-            while frame := frames.ready() or await frames.later():
-                await write(frame.wire or frame_bytes(frame))
+        return self._service.watch(request.queue_id, after_revision=after, heartbeat=heartbeat)
 
     async def ListTargets(self, request: service_pb2.ListTargetsRequest, context: Context) -> bytes:
         """See the contract."""
