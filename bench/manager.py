@@ -27,6 +27,8 @@ from queue_manager.server.app import calm_collector
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.ports import StateStore
 from queue_manager.server.domain.builtin import builtin_catalogue
+from queue_manager.server.domain.history import Event
+from queue_manager.server.domain.history import record as next_revision
 from queue_manager.server.domain.launch import LaunchSpec, Platform, WorkerKey
 from queue_manager.server.domain.model import Queue, RunnerRef
 from queue_manager.server.domain.observation import Phase, WorkerStatus
@@ -83,9 +85,10 @@ class Runner:
 class Manager:
     """What the driver can have the server do."""
 
-    def __init__(self, core: Core, runner: Runner) -> None:
-        """The core that is measured."""
+    def __init__(self, core: Core, store: StateStore, runner: Runner) -> None:
+        """The core that is measured, and what is behind it."""
         self._core = core
+        self._store = store
         self._runner = runner
 
     async def idle(self) -> None:
@@ -104,23 +107,37 @@ class Manager:
             await self.idle()
 
     async def feed(self, queue_ids: Sequence[str], rate: float, seconds: float) -> dict[str, Any]:
-        """Change these queues in turn, as telemetry does: a job has written more records."""
+        """Change these queues in turn, at the store: what is measured is the way from there to the streams.
+
+        The changes, which are those that telemetry makes (a job has written more records), are thought out beforehand.
+        """
+        store, records = self._store, self._core.records
+        newest = {queue_id: records.live[queue_id] for queue_id in queue_ids}
+        changes = _changes([record.queue for record in newest.values()], round(rate * seconds))
         times: list[tuple[str, int, float]] = []
 
         async def change(number: int) -> None:
-            queue_id = queue_ids[number % len(queue_ids)]
-            job_number = number % 6
-
-            def transition(queue: Queue) -> Queue:
-                job = queue.jobs[job_number]
-                status = replace(job.status, records_written=job.status.records_written + 1, last_telemetry_time=time())
-                jobs = (*queue.jobs[:job_number], replace(job, status=status), *queue.jobs[job_number + 1 :])
-                return replace(queue, jobs=jobs)
-
-            record = await self._core.records.change(queue_id, transition)
-            times.append((queue_id, record.queue.revision, monotonic()))
+            queue, event = changes[number]
+            before = newest[queue.queue_id]
+            record = newest[queue.queue_id] = await store.replace(queue, version=before.version, entry=None)
+            records.stored(before.queue, record, event, None)
+            times.append((queue.queue_id, queue.revision, monotonic()))
 
         return {**await feed(change, rate=rate, seconds=seconds), "times": times}
+
+
+def _changes(queues: Sequence[Queue], count: int) -> list[tuple[Queue, Event]]:
+    """The next so many revisions of these queues, in turn: in each, one job has written more records."""
+    newest, changes = list(queues), []
+    for number in range(count):
+        place, job_number, now = number % len(newest), number % 6, time()
+        before = newest[place]
+        job = before.jobs[job_number]
+        status = replace(job.status, records_written=job.status.records_written + 1, last_telemetry_time=now)
+        jobs = (*before.jobs[:job_number], replace(job, status=status), *before.jobs[job_number + 1 :])
+        newest[place], event, _ = next_revision(before, replace(before, jobs=jobs), now=now)
+        changes.append((newest[place], event))
+    return changes
 
 
 async def serve() -> None:
@@ -166,7 +183,7 @@ async def serve() -> None:
         loaded_in = monotonic() - began
         await server.start()
         calm_collector()
-        manager = Manager(core, runner)
+        manager = Manager(core, store, runner)
         await obey(port, {"hold": manager.hold, "idle": manager.idle, "feed": manager.feed}, loaded_in=loaded_in)
         core.hub.close()
         await server.stop(0)

@@ -1,16 +1,15 @@
 """WatchQueue beside a bare coalescing fan-out of the same bytes: one hot queue, a hundred warm ones, a thousand silent.
 
-Changes are made over a store in memory, so that what is measured is the way from a change to a thousand streams and not
-the disk.
+Changes are fed in at the store, which is in memory, so that what is measured is the way from there to a thousand streams.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -25,6 +24,9 @@ from queue_manager.v1 import queue_pb2, service_pb2
 RATE = 1000
 """Changes a second, over all queues."""
 MANY = 100
+"""Queues that are warm."""
+SLICE = 1.0
+"""Seconds that one server is fed before it is the other's turn. Machines become slower and faster within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,7 @@ class Streamed:
 
 async def hot(scale: Scale, folder: Path) -> list[Figure]:
     """All watch one queue that changes a thousand times a second."""
-    async with ServerUnderTest("bench.bare") as bare, ServerUnderTest("bench.manager", "memory", str(folder)) as ours:
-        rounds = await in_turn(scale.rounds, *await _sides(bare, ours, 1), partial(_streamed, scale))
+    rounds = await _streamed(scale, folder, 1)
     what = f"{scale.watchers:,} watchers over {scale.channels} channels, one queue, {RATE:,} changes/s"
     frames = [(our.frames, its.frames) for our, its in rounds]
     p99 = [(our.p99 * 1e3, its.p99 * 1e3) for our, its in rounds]
@@ -67,8 +68,7 @@ async def hot(scale: Scale, folder: Path) -> list[Figure]:
 
 async def warm(scale: Scale, folder: Path) -> list[Figure]:
     """A hundred queues, ten changes a second and ten watchers each; every revision arrives or is stood for."""
-    async with ServerUnderTest("bench.bare") as bare, ServerUnderTest("bench.manager", "memory", str(folder)) as ours:
-        rounds = await in_turn(scale.rounds, *await _sides(bare, ours, MANY), partial(_streamed, scale))
+    rounds = await _streamed(scale, folder, MANY)
     what = f"{MANY} queues, {scale.watchers // MANY} watchers each, {RATE:,} changes/s in all; no revision was lost"
     return [
         compared("WatchQueue warm: frames", "frames/s", [(our.frames, its.frames) for our, its in rounds], note=what),
@@ -107,17 +107,37 @@ async def _sides(bare: ServerUnderTest, ours: ServerUnderTest, count: int) -> tu
     )
 
 
-async def _streamed(scale: Scale, side: Side) -> Streamed:
+async def _streamed(scale: Scale, folder: Path, queues: int) -> list[tuple[Streamed, Streamed]]:
+    """Feed both servers in turn, in short slices, while the watchers of both stay open."""
+    async with AsyncExitStack() as stack:
+        bare = await stack.enter_async_context(ServerUnderTest("bench.bare"))
+        ours = await stack.enter_async_context(ServerUnderTest("bench.manager", "memory", str(folder)))
+        sides = await _sides(bare, ours, queues)
+        our, its = [(side, await stack.enter_async_context(_watched(scale, side))) for side in sides]
+        return await in_turn(round(scale.rounds * scale.seconds / SLICE), our, its, _fed)
+
+
+@asynccontextmanager
+async def _watched(scale: Scale, side: Side) -> AsyncIterator[Watchers]:
+    """A side's watchers, all of them open."""
     names = [side.names[number % len(side.names)] for number in range(scale.watchers)]
     watchers = Watchers(side.server.address, side.method, names, channels=scale.channels)
     await watchers.open()
+    try:
+        yield watchers
+    finally:
+        await watchers.close()
+
+
+async def _fed(watched: tuple[Side, Watchers]) -> Streamed:
+    """Feed one side for a slice, and wait until its watchers have caught up."""
+    side, watchers = watched
     watchers.forget()
     cpu, began = side.server.cpu, monotonic()
-    fed = await side.server.ask("feed", rate=RATE, seconds=scale.seconds, **side.feed)
+    fed = await side.server.ask("feed", rate=RATE, seconds=SLICE, **side.feed)
     ended, cpu = monotonic(), side.server.cpu - cpu
     made = {(name, revision): time for name, revision, time in fed["times"]}
     await watchers.caught_up({name: revision for name, revision, _ in fed["times"]})
-    await watchers.close()
     if gaps := sum(watcher.gaps for watcher in watchers.all):
         raise AssertionError(f"{gaps} frames did not stand for the revisions before them")
     arrivals = [(watcher.name, *arrival) for watcher in watchers.all for arrival in watcher.arrivals]
@@ -130,9 +150,6 @@ async def _streamed(scale: Scale, side: Side) -> Streamed:
 
 async def _weight(scale: Scale, side: Side) -> float:
     before = side.server.resident
-    watchers = Watchers(side.server.address, side.method, [side.names[0]] * scale.watchers, channels=scale.channels)
-    await watchers.open()
-    await asyncio.sleep(1.0)
-    weight = side.server.resident - before
-    await watchers.close()
-    return weight / 1024 / scale.watchers
+    async with _watched(scale, side):
+        await asyncio.sleep(1.0)
+        return (side.server.resident - before) / 1024 / scale.watchers

@@ -139,8 +139,7 @@ class Records:
             if record.queue.queue_id not in self._live and not record.queue.settled:
                 self._loaded(record)  # its creation had no answer, so nobody here knows of it yet
             return record, False
-        self._remember(record)
-        self._tell(None, record.queue, event, entry)
+        self.stored(None, record, event, entry)
         return record, True
 
     async def change(
@@ -161,6 +160,14 @@ class Records:
             lock.users -= 1
             if not lock.users:
                 del self._locks[queue_id]
+
+    def stored(self, before: Queue | None, record: Record, event: Event | None, entry: Entry | None) -> None:
+        """The store has this record now, in place of `before`: remember it, and tell of the event that made it."""
+        self._remember(record)
+        self._instruments.changed(before, record.queue, event)
+        if event is not None:
+            for listener in self._listeners:
+                listener.changed(record.queue, event, entry)
 
     async def load_unsettled(self) -> int:
         """Bring every queue that is not settled into memory. Answers how many there are."""
@@ -199,8 +206,7 @@ class Records:
             except BaseException:
                 self._stale.add(queue_id)  # it may or may not have been stored: the next reader asks
                 raise
-            self._remember(after)
-            self._tell(before.queue, after.queue, event, entry)
+            self.stored(before.queue, after, event, entry)
             return after
 
     def _certain(self, queue_id: str) -> Record | None:
@@ -218,12 +224,6 @@ class Records:
         self._instruments.changed(None, record.queue, None)
         for listener in self._listeners:
             listener.reloaded(record.queue)
-
-    def _tell(self, before: Queue | None, after: Queue, event: Event | None, entry: Entry | None) -> None:
-        self._instruments.changed(before, after, event)
-        if event is not None:
-            for listener in self._listeners:
-                listener.changed(after, event, entry)
 
     def _remember(self, record: Record) -> None:
         queue_id = record.queue.queue_id
