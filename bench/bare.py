@@ -73,6 +73,9 @@ class Bare:
         self._topics = {f"topic-{number}": Topic(raw) for number in range(count)}
         return list(self._topics)
 
+    async def prepare(self, count: int) -> None:
+        """Nothing: a change is a number and some fixed bytes."""
+
     async def feed(self, rate: float, seconds: float) -> dict[str, Any]:
         """Change the topics in turn."""
         topics, times = list(self._topics.items()), []
@@ -96,7 +99,7 @@ async def serve() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    await obey(port, {"answer": bare.answer, "topics": bare.topics, "feed": bare.feed})
+    await obey(port, {"answer": bare.answer, "topics": bare.topics, "prepare": bare.prepare, "feed": bare.feed})
     await server.stop(0)
 
 

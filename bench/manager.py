@@ -18,14 +18,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.control import feed, obey, run
+from bench.control import Action, feed, obey, run
 from queue_manager.server.adapters.inprocess.bus import InProcessBus
 from queue_manager.server.adapters.inprocess.clock import SystemClock
 from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.adapters.sqlite.store import SqliteStore
 from queue_manager.server.app import calm_collector
 from queue_manager.server.application.core import Core, CoreSettings
-from queue_manager.server.application.ports import StateStore
+from queue_manager.server.application.ports import Record, StateStore
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.history import Event
 from queue_manager.server.domain.history import record as next_revision
@@ -90,6 +90,8 @@ class Manager:
         self._core = core
         self._store = store
         self._runner = runner
+        self._newest: dict[str, Record] = {}
+        self._changes: list[tuple[Queue, Event]] = []
 
     async def idle(self) -> None:
         """Wait until every queue has been reconciled and published."""
@@ -106,14 +108,17 @@ class Manager:
             self._runner.may_launch.set()
             await self.idle()
 
-    async def feed(self, queue_ids: Sequence[str], rate: float, seconds: float) -> dict[str, Any]:
-        """Change these queues in turn, at the store: what is measured is the way from there to the streams.
+    async def prepare(self, queue_ids: Sequence[str], count: int) -> None:
+        """Think out the next so many changes of these queues, in turn: what telemetry makes of them.
 
-        The changes, which are those that telemetry makes (a job has written more records), are thought out beforehand.
+        Making a change is not what is measured, but the way from the store to the streams.
         """
-        store, records = self._store, self._core.records
-        newest = {queue_id: records.live[queue_id] for queue_id in queue_ids}
-        changes = _changes([record.queue for record in newest.values()], round(rate * seconds))
+        self._newest = {queue_id: self._core.records.live[queue_id] for queue_id in queue_ids}
+        self._changes = _changes([record.queue for record in self._newest.values()], count)
+
+    async def feed(self, rate: float, seconds: float) -> dict[str, Any]:
+        """Feed in at the store what was prepared."""
+        store, records, newest, changes = self._store, self._core.records, self._newest, self._changes
         times: list[tuple[str, int, float]] = []
 
         async def change(number: int) -> None:
@@ -184,7 +189,13 @@ async def serve() -> None:
         await server.start()
         calm_collector()
         manager = Manager(core, store, runner)
-        await obey(port, {"hold": manager.hold, "idle": manager.idle, "feed": manager.feed}, loaded_in=loaded_in)
+        actions: dict[str, Action] = {
+            "hold": manager.hold,
+            "idle": manager.idle,
+            "prepare": manager.prepare,
+            "feed": manager.feed,
+        }
+        await obey(port, actions, loaded_in=loaded_in)
         core.hub.close()
         await server.stop(0)
         working.cancel()

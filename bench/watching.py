@@ -36,7 +36,7 @@ class Side:
     server: ServerUnderTest
     method: str
     names: Sequence[str]
-    feed: dict[str, Any]
+    prepare: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +132,10 @@ async def _watched(scale: Scale, side: Side) -> AsyncIterator[Watchers]:
 async def _fed(watched: tuple[Side, Watchers]) -> Streamed:
     """Feed one side for a slice, and wait until its watchers have caught up."""
     side, watchers = watched
+    await side.server.ask("prepare", count=round(RATE * SLICE), **side.prepare)
     watchers.forget()
     cpu, began = side.server.cpu, monotonic()
-    fed = await side.server.ask("feed", rate=RATE, seconds=SLICE, **side.feed)
+    fed = await side.server.ask("feed", rate=RATE, seconds=SLICE)
     ended, cpu = monotonic(), side.server.cpu - cpu
     made = {(name, revision): time for name, revision, time in fed["times"]}
     await watchers.caught_up({name: revision for name, revision, _ in fed["times"]})

@@ -266,6 +266,20 @@ async def test_settled_queues_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyP
     assert parts.store.calls["get"] == 1
 
 
+async def test_a_change_that_changes_nothing_counts_as_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody stops a queue that has long ended: its record is not the next to be dropped."""
+    monkeypatch.setattr(module, "KEPT_SETTLED", 2)
+    parts = Parts()
+    ids = [f"wf-btcusdt-api-trades-20240601-{number:06d}" for number in range(3)]
+    for queue_id in ids:
+        await parts.begin(queue_id)
+        await parts.alter(queue_id, state=QueueState.FINISHED, job=JobState.FINISHED)
+        if queue_id == ids[2]:
+            await parts.records.change(ids[0], lambda queue: queue)
+        await parts.records.change(queue_id, lambda queue: replace(queue, settled=True))
+    assert set(parts.records._settled) == {ids[0], ids[2]}
+
+
 async def test_a_live_queue_is_found_by_its_suffix() -> None:
     """To resolve what names only a worker; a settled one no more."""
     parts = Parts()

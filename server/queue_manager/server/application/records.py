@@ -91,8 +91,6 @@ class Records:
     async def find(self, queue_id: str) -> Record | None:
         """The record of a queue."""
         if (known := self._certain(queue_id)) is not None:
-            if known.queue.settled:
-                self._settled.move_to_end(queue_id)
             return known
         record = await self._store.get(queue_id)
         self._uncertain.discard(queue_id)
@@ -210,8 +208,11 @@ class Records:
             return after
 
     def _certain(self, queue_id: str) -> Record | None:
-        """The record in memory, where nobody else can have changed it."""
-        return self._known(queue_id) if self._store.exclusive else None
+        """The record in memory, where nobody else can have changed it; it counts as used."""
+        known = self._known(queue_id) if self._store.exclusive else None
+        if known is not None and known.queue.settled:
+            self._settled.move_to_end(queue_id)
+        return known
 
     def _known(self, queue_id: str) -> Record | None:
         """The record in memory, unless it may be out of date. A stale one still says that the queue is live."""

@@ -70,7 +70,8 @@ def queue_message(queue: Queue) -> queue_pb2.Queue:
 
 
 # What never changes of a queue and a job, and what does, are written apart, so that `encoder` can keep the bytes of the
-# first. Fields are assigned one by one, and only those that have a value: a constructor's arguments cost twice as much.
+# first. Fields are assigned one by one, and only those that have a value: a constructor's arguments cost up to
+# twice as much.
 
 
 def write_queue_spec(message: queue_pb2.Queue, spec: QueueSpec) -> None:

@@ -15,7 +15,7 @@ from queue_manager.server.rpc.wire import tag_of, varint
 from queue_manager.v1 import queue_pb2
 
 KEPT: Final = 8192
-"""Jobs, at about a kilobyte each, and as many queues' specifications."""
+"""Jobs, at one to two kilobytes each, and as many queues' specifications."""
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""Workers as Kubernetes Jobs: one Job for each worker, named after it, launched once."""

@@ -1,0 +1,177 @@
+"""A copy of the objects of one kind that carry our label, kept up to date: list, then watch.
+
+It follows client-go's rules, less what a few thousand objects do not need. What is missing from a list has gone. A watch
+is resumed from the last version seen, bookmarks included; where the server no longer has that version (410, as a status
+or inside the stream), everything is listed anew, and so it is now and then in any case. A watch that says nothing for
+longer than bookmarks are apart is taken for dead. Whatever fails is repeated with backoff, for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from time import monotonic
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import msgspec
+import structlog
+
+from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
+from queue_manager.server.adapters.kubernetes.objects import Listed, Metadata, Status, WatchEvent
+from queue_manager.server.application.workqueue import Backoff
+
+log = structlog.get_logger(__name__)
+
+PAGE: Final = 500
+SILENCE: Final = 70.0
+"""Seconds without a word after which a watch is begun anew. Bookmarks come about every 60 s, and the server keeps some
+75 s of events."""
+WATCH_SECONDS: Final = (240, 300)
+"""How long the server is asked to keep a watch open; drawn at random, so that watches do not all end at once."""
+RELIST: Final = 600.0
+"""Seconds after which everything is listed again, whatever the watch says."""
+PAUSE: Final = 0.2
+"""Seconds between two requests at least: a server that ends every watch at once is not asked in a hot loop."""
+PATIENCE: Final = 3
+"""Watches that may fail in a row before everything is listed again."""
+
+
+class Kept(Protocol):
+    """An object with its metadata."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """Its name, uid and version."""
+
+
+K = TypeVar("K", bound=Kept)
+
+
+class Gone(Exception):
+    """The server no longer has the version from which we would go on."""
+
+
+class Reflector(Generic[K]):
+    """The objects of one resource by name, as of a moment ago."""
+
+    def __init__(
+        self, api: Api, resource: str, kind: type[K], selector: str, *, changed: Callable[[K], None], rng: Random
+    ) -> None:
+        """`kind`: what the objects are decoded into. `changed` is given each object that came, changed, or has gone."""
+        self.objects: dict[str, K] = {}
+        self.synced = asyncio.Event()
+        """Set once everything has been listed."""
+        self.relists = 0
+        self.problem = ""
+        """Why it is not up to date now; empty where it is."""
+        self._api = api
+        self._resource = resource
+        self._selector = selector
+        self._changed = changed
+        self._rng = rng
+        self._backoff = Backoff(rng)
+        self._object = msgspec.json.Decoder(kind)
+        page: Any = Listed[kind]  # type: ignore[valid-type]  # a type that only the running program knows
+        self._page: msgspec.json.Decoder[Listed[K]] = msgspec.json.Decoder(page)
+        self._event = msgspec.json.Decoder(WatchEvent)
+        self._status = msgspec.json.Decoder(Status)
+        self._version = ""
+        self._listed_at = 0.0
+        self._heard_at = monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the server was last heard of."""
+        return monotonic() - self._heard_at
+
+    def put(self, found: K) -> None:
+        """Take in an object that another call has answered, unless a watch has told of it already."""
+        if found.metadata.name not in self.objects:
+            self.objects[found.metadata.name] = found
+
+    async def run(self) -> None:
+        """Keep the copy up to date until cancelled."""
+        failures = 0
+        while True:
+            try:
+                if not self._version or monotonic() > self._listed_at + RELIST:
+                    await self._list()
+                await self._watch()
+                failures = 0
+            except Gone:
+                self._version = ""
+            except (Refusal, NoAnswer, msgspec.DecodeError, ValueError) as error:
+                failures += 1
+                self.problem = str(error)
+                if failures >= PATIENCE:
+                    failures, self._version = 0, ""
+                at_least = (error.retry_after or 0.0) if isinstance(error, Refusal) else 0.0
+                delay = self._backoff.failed(self._resource, at_least=at_least)
+                log.warning("watch failed", resource=self._resource, error=self.problem, retry_in=round(delay, 3))
+                await asyncio.sleep(delay)
+            await asyncio.sleep(PAUSE)
+
+    async def _list(self) -> None:
+        found: dict[str, K] = {}
+        query = {"labelSelector": self._selector, "limit": str(PAGE)}
+        while True:
+            try:
+                page = self._page.decode(await self._api.call("list", self._resource, query=query))
+            except Refusal as error:
+                if error.code == 410:  # the list changed too much between two of its pages
+                    raise Gone from error
+                raise
+            found.update((item.metadata.name, item) for item in page.items)
+            if not page.metadata.continue_:
+                break
+            query["continue"] = page.metadata.continue_
+        before, self.objects = self.objects, found
+        self._version, self._listed_at = page.metadata.resource_version, monotonic()
+        self.relists += 1
+        self._heard()
+        self.synced.set()
+        for name, item in found.items():
+            known = before.pop(name, None)
+            if known is None or known.metadata.resource_version != item.metadata.resource_version:
+                self._changed(item)
+        for gone in before.values():
+            self._changed(gone)
+
+    async def _watch(self) -> None:
+        """Follow until the server ends the watch. Raises `Gone`, `Refusal`, `NoAnswer`."""
+        query = {
+            "labelSelector": self._selector,
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(self._rng.randint(*WATCH_SECONDS)),
+        }
+        try:
+            async with self._api.watch(self._resource, query, silence=SILENCE) as lines:
+                async for line in lines:
+                    self._take_in(self._event.decode(line))
+        except Refusal as error:
+            if error.code == 410:
+                raise Gone from error
+            raise
+
+    def _take_in(self, event: WatchEvent) -> None:
+        if event.type == "ERROR":
+            status = self._status.decode(event.object)
+            if status.code == 410:
+                raise Gone(status.message)
+            raise Refusal(status.code, status)
+        item = self._object.decode(event.object)
+        self._version = item.metadata.resource_version
+        self._heard()
+        if event.type == "BOOKMARK":
+            return
+        if event.type == "DELETED":
+            self.objects.pop(item.metadata.name, None)
+        else:
+            self.objects[item.metadata.name] = item
+        self._changed(item)
+
+    def _heard(self) -> None:
+        self._heard_at = monotonic()
+        self.problem = ""
+        self._backoff.clear(self._resource)

@@ -1,0 +1,154 @@
+"""The copy of a cluster's objects stays true whatever becomes of the watch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from queue_manager.server.adapters.kubernetes import reflector
+from queue_manager.server.adapters.kubernetes.objects import KubernetesJob
+from queue_manager.server.adapters.kubernetes.reflector import Reflector
+from tests.support.fake_kubernetes import FakeKubernetes, lines, status
+from tests.support.local_workers import until
+
+
+class Copy:
+    """A reflector at work, and what it told."""
+
+    def __init__(self, told: list[str], jobs: Reflector[KubernetesJob]) -> None:
+        self.told = told
+        self.jobs = jobs
+
+    @property
+    def names(self) -> list[str]:
+        """What it has."""
+        return sorted(self.jobs.objects)
+
+
+@asynccontextmanager
+async def reflected(cluster: FakeKubernetes) -> AsyncIterator[Copy]:
+    """A copy of it, once it has been listed."""
+    told: list[str] = []
+    async with cluster.serve() as api:
+        jobs = Reflector(
+            api, "jobs", KubernetesJob, "a=b", changed=lambda job: told.append(job.metadata.name), rng=Random(1)
+        )
+        task = asyncio.create_task(jobs.run())
+        try:
+            async with asyncio.timeout(20):
+                await jobs.synced.wait()
+            yield Copy(told, jobs)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+def event(kind: str, name: str, version: str) -> dict[str, Any]:
+    """A line of a watch."""
+    return {"type": kind, "object": {"metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": version}}}
+
+
+GONE_IN_STREAM = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
+
+
+async def test_it_follows_what_comes_changes_and_goes() -> None:
+    """And tells of each."""
+    cluster = FakeKubernetes()
+    cluster.add("a", "5")
+    cluster.watches.append(
+        lines(event("ADDED", "b", "6"), event("MODIFIED", "a", "7"), event("DELETED", "b", "8"), ends=False)
+    )
+    async with reflected(cluster) as copy:
+        await until(lambda: copy.told == ["a", "b", "a", "b"])
+        assert copy.names == ["a"]
+        assert copy.jobs.objects["a"].metadata.resource_version == "7"
+    assert cluster.requests[1]["allowWatchBookmarks"] == "true"
+    assert cluster.requests[1]["labelSelector"] == "a=b"
+
+
+async def test_a_watch_that_ends_is_resumed_where_it_was_bookmarks_included() -> None:
+    """No second list."""
+    cluster = FakeKubernetes()
+    cluster.add("a", "5")
+    cluster.watches += [lines(event("MODIFIED", "a", "6"), event("BOOKMARK", "", "90")), lines()]
+    async with reflected(cluster) as copy:
+        await until(lambda: cluster.watched_from == ["5", "90", "90"])
+        assert copy.jobs.relists == 1
+        assert copy.names == ["a"]
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [status(410), lines(GONE_IN_STREAM, ends=False)],
+    ids=["as a status", "in the stream"],
+)
+async def test_where_the_version_is_gone_everything_is_listed_and_what_is_missing_has_gone(gone: Any) -> None:
+    """The deletion that nobody told of."""
+    cluster = FakeKubernetes()
+    cluster.add("a", "5")
+    cluster.add("b", "6")
+
+    async def meanwhile(request: Any) -> Any:
+        del cluster.items["a"]
+        cluster.add("c", "9")
+        return await gone(request)
+
+    cluster.watches.append(meanwhile)
+    async with reflected(cluster) as copy:
+        await until(lambda: copy.jobs.relists == 2)
+        assert copy.names == ["b", "c"]
+        assert sorted(copy.told) == ["a", "a", "b", "c"], "b has not changed"
+
+
+async def test_a_list_whose_next_page_is_gone_is_begun_anew() -> None:
+    """The third way in which a 410 comes."""
+    cluster = FakeKubernetes()
+    cluster.add("a", "5")
+
+    async def first_page(request: Any) -> Any:
+        return web.json_response({"metadata": {"resourceVersion": "4", "continue": "more"}, "items": []})
+
+    cluster.lists += [first_page, status(410)]
+    async with reflected(cluster) as copy:
+        assert copy.names == ["a"]
+    assert cluster.requests[1]["continue"] == "more"
+
+
+async def test_a_server_that_ends_every_watch_at_once_is_not_asked_in_a_hot_loop() -> None:
+    """At most five times a second."""
+    cluster = FakeKubernetes()
+    cluster.watches += [lines() for _ in range(100)]
+    async with reflected(cluster):
+        began = asyncio.get_running_loop().time()
+        await until(lambda: len(cluster.watched_from) >= 5)
+        assert asyncio.get_running_loop().time() - began >= 3 * reflector.PAUSE
+
+
+async def test_a_silent_watch_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is dead and does not say so."""
+    monkeypatch.setattr(reflector, "SILENCE", 0.1)
+    cluster = FakeKubernetes()
+    cluster.add("a", "5")
+    cluster.watches.append(lines(event("MODIFIED", "a", "6"), ends=False))
+    async with reflected(cluster) as copy:
+        await until(lambda: cluster.watched_from[:2] == ["5", "6"])
+        assert copy.names == ["a"]
+
+
+async def test_a_refusal_in_plain_text_is_waited_out_as_long_as_it_says() -> None:
+    """An overloaded server's 429, which is no JSON."""
+    cluster = FakeKubernetes()
+    cluster.add("a", "5")
+    cluster.watches += [status(429, text="too many requests", retry_after="1"), lines(event("ADDED", "b", "6"))]
+    async with reflected(cluster) as copy:
+        began = asyncio.get_running_loop().time()
+        await until(lambda: "too many requests" in copy.jobs.problem)
+        await until(lambda: copy.names == ["a", "b"])
+        assert asyncio.get_running_loop().time() - began >= 0.9
+        assert copy.jobs.problem == ""
