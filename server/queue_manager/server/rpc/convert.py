@@ -70,7 +70,7 @@ def queue_message(queue: Queue) -> queue_pb2.Queue:
 
 
 # What never changes of a queue and a job, and what does, are written apart, so that `encoder` can keep the bytes of the
-# first. Fields are assigned one by one, and only those that have a value: a constructor's arguments cost up to
+# first. Fields are assigned one by one, and only those that have a value: as a constructor's arguments they cost up to
 # twice as much.
 
 
@@ -98,7 +98,7 @@ def write_queue_status(message: queue_pb2.Queue, queue: Queue) -> None:
     if (progress := queue_progress(queue)) is not None:
         message.progress = progress
     if status.reason is not None:
-        write_reason(message.state_reason, status.reason)
+        _write_reason(message.state_reason, status.reason)
     if status.start_time is not None:
         message.start_time.CopyFrom(timestamp(status.start_time))
     if status.end_time is not None:
@@ -140,7 +140,7 @@ def encode_event(event: Event) -> bytes:
             told.before = JOB_STATES[change.before]
         told.after = JOB_STATES[change.after]
         if change.reason is not None:
-            write_reason(told.reason, change.reason)
+            _write_reason(told.reason, change.reason)
     message.actor = event.actor
     message.message = event.message
     return message.SerializeToString()
@@ -197,7 +197,7 @@ def write_job_status(message: queue_pb2.Job, status: JobStatus) -> None:
     if status.last_telemetry_time is not None:
         message.last_telemetry_time.CopyFrom(timestamp(status.last_telemetry_time))
     if status.reason is not None:
-        write_reason(message.state_reason, status.reason)
+        _write_reason(message.state_reason, status.reason)
     if status.progress is not None:
         message.progress = status.progress
     if status.exit_code is not None:
@@ -219,7 +219,7 @@ def write_job_status(message: queue_pb2.Job, status: JobStatus) -> None:
         told.pid = ref.pid
 
 
-def write_reason(message: queue_pb2.StateReason, reason: StateReason) -> None:
+def _write_reason(message: queue_pb2.StateReason, reason: StateReason) -> None:
     """Write why a state is what it is."""
     message.code = REASONS[reason.code]
     message.message = reason.message

@@ -6,7 +6,6 @@ used: they decode at a tenth of the speed, set no time limit, and give a watch's
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -30,11 +29,9 @@ CONNECT: Final = 5.0
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 _METHODS: Final = {"create": "POST", "get": "GET", "list": "GET", "watch": "GET", "patch": "PATCH", "delete": "DELETE"}
-_GROUPS: Final = {
+_PATHS: Final = {
     "jobs": "/apis/batch/v1/namespaces/{namespace}/jobs",
     "pods": "/api/v1/namespaces/{namespace}/pods",
-    "events": "/api/v1/namespaces/{namespace}/events",
-    "selfsubjectaccessreviews": "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
 }
 _MERGE_PATCH: Final = "application/merge-patch+json"
 
@@ -130,14 +127,11 @@ class Api:
         query: Mapping[str, str] | None,
         limits: aiohttp.ClientTimeout,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = await self._headers(verb, resource)
         began, outcome = monotonic(), "cancelled"
         try:
-            headers = dict(self._client.default_headers)
-            headers["Content-Type"] = _MERGE_PATCH if verb == "patch" else "application/json"
-            headers["Accept"] = "application/json"
-            await self._client.update_params_for_auth(headers, [], ["BearerToken"])
             configuration = self._client.configuration
-            path = _GROUPS[resource].format(namespace=self.namespace) + (f"/{name}" if name else "")
+            path = _PATHS[resource].format(namespace=self.namespace) + (f"/{name}" if name else "")
             url = f"{configuration.host}{path}"
             data = None if body is None else msgspec.json.encode(body)
             optional: dict[str, Any] = {}
@@ -152,14 +146,21 @@ class Api:
                 if response.status >= 300:
                     raise Refusal(response.status, _status(await response.read()), _retry_after(response))
                 yield response
-        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             outcome = "timeout" if isinstance(error, TimeoutError) else "cut"
             raise NoAnswer(f"{verb} {resource}: {str(error) or type(error).__name__}") from error
-        except (ConfigException, OSError) as error:  # a token file that is being replaced
-            outcome = "token"
-            raise NoAnswer(f"{verb} {resource}: the token cannot be read: {error}") from error
         finally:
             self._observe(verb, resource, outcome, monotonic() - began)
+
+    async def _headers(self, verb: str, resource: str) -> dict[str, str]:
+        headers = dict(self._client.default_headers)
+        headers["Content-Type"] = _MERGE_PATCH if verb == "patch" else "application/json"
+        headers["Accept"] = "application/json"
+        try:
+            await self._client.update_params_for_auth(headers, [], ["BearerToken"])
+        except (ConfigException, OSError) as error:  # a token file that is being replaced
+            raise NoAnswer(f"{verb} {resource}: the token cannot be read: {error}") from error
+        return headers
 
 
 def _kubeconfig() -> str:
@@ -172,7 +173,7 @@ def _status(raw: bytes) -> Status:
     """What a refusal says. Proxies and an overloaded server answer in plain text."""
     try:
         return msgspec.json.decode(raw, type=Status)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except msgspec.DecodeError:  # its ValidationError is one
         return Status(message=raw[:200].decode(errors="replace").strip())
 
 

@@ -78,17 +78,6 @@ class Reflector(Generic[K]):
         self._status = msgspec.json.Decoder(Status)
         self._version = ""
         self._listed_at = 0.0
-        self._heard_at = monotonic()
-
-    @property
-    def age(self) -> float:
-        """Seconds since the server was last heard of."""
-        return monotonic() - self._heard_at
-
-    def put(self, found: K) -> None:
-        """Take in an object that another call has answered, unless a watch has told of it already."""
-        if found.metadata.name not in self.objects:
-            self.objects[found.metadata.name] = found
 
     async def run(self) -> None:
         """Keep the copy up to date until cancelled."""
@@ -172,6 +161,5 @@ class Reflector(Generic[K]):
         self._changed(item)
 
     def _heard(self) -> None:
-        self._heard_at = monotonic()
         self.problem = ""
         self._backoff.clear(self._resource)
