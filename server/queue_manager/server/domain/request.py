@@ -8,10 +8,9 @@ together. Nothing is recorded or launched, and whether a `request_id` was used b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec.structs import astuple, replace
@@ -103,14 +102,13 @@ def accept(request: StartRequest, catalogue: Catalogue, *, now: float, suffix: s
     """
     today = datetime.fromtimestamp(now, UTC).date()
     check = _Check(request, catalogue, today)
-    if violations := list(check.violations()):
-        raise InvalidRequest(violations)
+    if check.violations:
+        raise InvalidRequest(check.violations)
     first_day = naming.parse_time_range(request.time_range)[0] if request.time_range else today
     symbol = request.symbol.upper()
     queue_id = naming.queue_id(symbol, request.requests[0].type, first_day, suffix)
 
-    def build(name: JobName, job: JobRequest) -> Job:
-        entry = catalogue.type_of(job.target, job.type)
+    def build(name: JobName, job: JobRequest, entry: TargetType | None) -> Job:
         assert entry is not None, "checked above"
         derived = naming.collection_name(symbol, job.type, request.time_range, today) if entry.fills_collection else ""
         spec = JobSpec(
@@ -131,8 +129,10 @@ def accept(request: StartRequest, catalogue: Catalogue, *, now: float, suffix: s
             collection_name=job.collection_name or derived,
             parameters=dict(job.parameters),
             depends_on=tuple(
-                Dependency(job=JobName(gate.job), condition=gate.condition or DependencyCondition.FINISHED)
-                for gate in job.depends_on
+                [
+                    Dependency(job=JobName(gate.job), condition=gate.condition or DependencyCondition.FINISHED)
+                    for gate in job.depends_on
+                ]
             ),
             timeout=job.timeout,
             feeds=entry.feeds,
@@ -155,7 +155,7 @@ def accept(request: StartRequest, catalogue: Catalogue, *, now: float, suffix: s
             requested_by=cut(requested_by, MAX_REQUESTED_BY),
         ),
         status=QueueStatus(update_time=now),
-        jobs=tuple(build(name, job) for name, job in zip(check.names, request.requests, strict=True)),
+        jobs=tuple([build(name, entry.job, entry.type) for name, entry in zip(check.names, check.entries, strict=True)]),
     )
 
 
@@ -185,11 +185,10 @@ def _spelt_out(job: JobRequest) -> JobRequest:
     return replace(job, depends_on=gates, timeout=None if job.timeout is None else float(job.timeout))
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A job of the request, with what the catalogue says of it; None where the catalogue does not know it."""
 
-    index: int
+    number: int
     path: str
     job: JobRequest
     target: Target | None
@@ -201,137 +200,160 @@ class _Entry:
 
 
 class _Check:
-    """All rules over one request; every method yields violations in the order of what it looks at."""
+    """All rules over one request; what is broken is added to `violations`, in the order of what is looked at."""
 
     def __init__(self, request: StartRequest, catalogue: Catalogue, today: date) -> None:
+        self.violations: list[Violation] = []
         self._request = request
         self._catalogue = catalogue
-        self._entries = []
+        self.entries = []
         for i, job in enumerate(request.requests[:MAX_REQUESTS]):
             target = catalogue.target(job.target)
-            self._entries.append(_Entry(i, f"requests[{i}]", job, target, target.type_of(job.type) if target else None))
+            self.entries.append(_Entry(i, f"requests[{i}]", job, target, target.type_of(job.type) if target else None))
         self.names = naming.job_names([job.target for job in request.requests])
-        gated = any(job.depends_on for job in request.requests)
-        self._circles = find_circles(self.names, [entry.job for entry in self._entries]) if gated else {}
+        gated = any([job.depends_on for job in request.requests])
+        self._circles = find_circles(self.names, [entry.job for entry in self.entries]) if gated else {}
         self._derived = self._derived_collections(today)
+        self._queue()
 
-    def violations(self) -> Iterator[Violation]:
+    def _add(self, path: str, rule: str | None) -> None:
+        """A rule that is broken, if one is."""
+        if rule:
+            self.violations.append(Violation(path, rule))
+
+    def _queue(self) -> None:
         request = self._request
-        yield from _broken("symbol", field_rules.symbol(request.symbol))
-        yield from self._time_range()
+        self._add("symbol", field_rules.symbol(request.symbol))
+        self._time_range()
         if not request.requests:
-            yield Violation("requests", f"is required; name 1 to {MAX_REQUESTS} microservices to launch")
-        yield from _too_many("requests", request.requests, MAX_REQUESTS, "split the queue")
-        for entry in self._entries:
-            yield from self._job(entry)
+            self._add("requests", f"is required; name 1 to {MAX_REQUESTS} microservices to launch")
+        self._size("requests", request.requests, MAX_REQUESTS, "split the queue")
+        for entry in self.entries:
+            self._job(entry)
         if request.request_id:
-            yield from _broken("request_id", field_rules.request_id(request.request_id))
-        yield from _too_many("labels", request.labels, MAX_LABELS, "leave some out")
+            self._add("request_id", field_rules.request_id(request.request_id))
+        self._size("labels", request.labels, MAX_LABELS, "leave some out")
         for name in list(request.labels)[:MAX_LABELS]:
             path = f"labels[{field_rules.key(name)}]"
-            yield from _broken(path, field_rules.label_key(name))
-            yield from _broken(path, field_rules.label_value(request.labels[name]))
-        yield from self._malformed("failure_policy")
+            self._add(path, field_rules.label_key(name))
+            self._add(path, field_rules.label_value(request.labels[name]))
+        self._malformed("failure_policy")
         if request.start_timeout is not None:
-            yield from _broken("start_timeout", field_rules.start_timeout(request.start_timeout))
+            self._add("start_timeout", field_rules.start_timeout(request.start_timeout))
 
-    def _time_range(self) -> Iterator[Violation]:
+    def _time_range(self) -> None:
         if self._request.time_range:
-            yield from _broken("time_range", field_rules.time_range(self._request.time_range))
+            self._add("time_range", field_rules.time_range(self._request.time_range))
             return
-        needing = next((entry for entry in self._entries if entry.type and entry.type.needs_time_range), None)
+        needing = next((entry for entry in self.entries if entry.type and entry.type.needs_time_range), None)
         if needing:
-            rule = (
-                f"is required, because {needing.path} ({needing.words}) loads history; add it as YYYY-MM-DD:YYYY-MM-DD"
-            )
-            yield Violation("time_range", rule)
+            why = f"because {needing.path} ({needing.words}) loads history"
+            self._add("time_range", f"is required, {why}; add it as YYYY-MM-DD:YYYY-MM-DD")
 
-    def _job(self, entry: _Entry) -> Iterator[Violation]:
-        yield from self._target(entry)
+    def _job(self, entry: _Entry) -> None:
+        self._target(entry)
         kind = entry.type
-        needed = (*NEVER_PLAINLY_OPTIONAL, *kind.required_fields) if kind else ()
         for name, value in zip(FIELDS, astuple(entry.job)[2:], strict=True):
             if value or (value is not None and name == "timeout"):
+                path = f"{entry.path}.{name}"
                 if kind and not kind.takes(name):
-                    yield Violation(f"{entry.path}.{name}", f"{entry.words} takes no {name}; leave it out")
+                    self._add(path, f"{entry.words} takes no {name}; leave it out")
                 else:
-                    yield from self._field(entry, name, f"{entry.path}.{name}")
-            elif name in needed:
-                yield from _missing(entry, name)
+                    self._field(entry, name, path)
+            elif kind and (name in kind.required_fields or name in NEVER_PLAINLY_OPTIONAL):
+                self._missing(entry, name)
 
-    def _target(self, entry: _Entry) -> Iterator[Violation]:
+    def _target(self, entry: _Entry) -> None:
         job, path, target = entry.job, entry.path, entry.target
         if target is None:
             wrong = f"{quote(job.target)} is not a known target" if job.target else "is required"
             hint = _did_you_mean(self._catalogue.nearest_target(job.target))
             known = ", ".join(self._catalogue.targets)
-            yield Violation(f"{path}.target", f"{wrong}; {hint}the catalogue has {known}")
+            self._add(f"{path}.target", f"{wrong}; {hint}the catalogue has {known}")
             if not job.type:
-                yield Violation(f"{path}.type", "is required; say what the worker does, as ListTargets tells")
+                self._add(f"{path}.type", "is required; say what the worker does, as ListTargets tells")
         elif entry.type is None:
             wrong = f"{quote(job.type)} is not a type of {target.name}" if job.type else "is required"
             hint = _did_you_mean(target.nearest_type(job.type))
             known = ", ".join(known.name for known in target.types)
-            yield Violation(f"{path}.type", f"{wrong}; {hint}{target.name} takes {known}")
+            self._add(f"{path}.type", f"{wrong}; {hint}{target.name} takes {known}")
 
-    def _field(self, entry: _Entry, name: str, path: str) -> Iterator[Violation]:
+    def _field(self, entry: _Entry, name: str, path: str) -> None:
         """The rules of a field that was given and may be."""
         job = entry.job
-        if name == "collection_inputs":
-            yield from _too_many(path, job.collection_inputs, MAX_COLLECTION_INPUTS, "leave some out")
-            for j, collection in enumerate(job.collection_inputs[:MAX_COLLECTION_INPUTS]):
-                if collection not in self._derived:
-                    yield from _broken(f"{path}[{j}]", field_rules.collection(collection))
-        elif name == "parameters":
-            yield from _too_many(path, job.parameters, MAX_PARAMETERS, "leave some out")
-            for key in list(job.parameters)[:MAX_PARAMETERS]:
-                yield from _parameter(f"{path}[{field_rules.key(key)}]", key, job.parameters[key], entry.target)
-            yield from _missing(entry, name)
-        elif name == "depends_on":
-            yield from self._depends_on(entry, path)
-        elif name == "timeout":
-            yield from _broken(path, field_rules.timeout(job.timeout or 0))
-        else:
+        if (rule_of := field_rules.OF_TEXT_FIELDS.get(name)) is not None:
             value = getattr(job, name)
             named = entry.type.interval_in(job.type) if entry.type and name == "interval" else ""
             if named and value != named:
                 rule = f"contradicts type {job.type}, which names {named}; set it to {named} or leave it out"
-                yield Violation(path, f"{quote(value)} {rule}")
-                return
-            rule_of = field_rules.OF_TEXT_FIELDS[name]
-            if rule_of is not field_rules.collection or value not in self._derived:
-                yield from _broken(path, rule_of(value))
+                self._add(path, f"{quote(value)} {rule}")
+            elif rule_of is not field_rules.collection or value not in self._derived:
+                self._add(path, rule_of(value))
+        elif name == "collection_inputs":
+            self._size(path, job.collection_inputs, MAX_COLLECTION_INPUTS, "leave some out")
+            for j, collection in enumerate(job.collection_inputs[:MAX_COLLECTION_INPUTS]):
+                if collection not in self._derived:
+                    self._add(f"{path}[{j}]", field_rules.collection(collection))
+        elif name == "parameters":
+            self._size(path, job.parameters, MAX_PARAMETERS, "leave some out")
+            for key in list(job.parameters)[:MAX_PARAMETERS]:
+                self._add(f"{path}[{field_rules.key(key)}]", _parameter_rule(key, job.parameters[key], entry.target))
+            self._missing(entry, name)
+        elif name == "depends_on":
+            self._depends_on(entry, path)
+        elif name == "timeout":
+            self._add(path, field_rules.timeout(job.timeout or 0))
 
-    def _depends_on(self, entry: _Entry, path: str) -> Iterator[Violation]:
-        gates, own, seen = entry.job.depends_on, self.names[entry.index], set[str]()
-        yield from _too_many(path, gates, MAX_REQUESTS, "name each job once")
+    def _depends_on(self, entry: _Entry, path: str) -> None:
+        gates, own, seen = entry.job.depends_on, self.names[entry.number], set[str]()
+        self._size(path, gates, MAX_REQUESTS, "name each job once")
         for j, gate in enumerate(gates[:MAX_REQUESTS]):
             at = f"{path}[{j}].job"
             if gate.job == own:
-                yield Violation(at, f"{quote(own)} cannot wait for itself; name another job")
+                self._add(at, f"{quote(own)} cannot wait for itself; name another job")
             elif gate.job not in self.names:
                 hint = _did_you_mean(nearest(gate.job, self.names))
                 known = cut(", ".join(map(_bare, self.names[:MAX_REQUESTS])), 1024)
-                yield Violation(at, f"{quote(gate.job)} is not a job of this queue; {hint}its jobs are {known}")
+                self._add(at, f"{quote(gate.job)} is not a job of this queue; {hint}its jobs are {known}")
             elif gate.job in seen:
-                yield Violation(at, f"{quote(gate.job)} is named twice; name each job once")
-            elif circle := self._circles.get((entry.index, j)):
+                self._add(at, f"{quote(gate.job)} is named twice; name each job once")
+            elif circle := self._circles.get((entry.number, j)):
                 names = cut(" → ".join(map(_bare, circle)), 1024)
-                yield Violation(at, f"closes a circle of jobs that wait for each other, {names}; take one of them out")
+                self._add(at, f"closes a circle of jobs that wait for each other, {names}; take one of them out")
             seen.add(gate.job)
-            yield from self._malformed(f"{path}[{j}].")
+            self._malformed(f"{path}[{j}].")
 
-    def _malformed(self, *paths: str) -> Iterator[Violation]:
-        return (violation for violation in self._request.malformed if violation.field.startswith(paths))
+    def _missing(self, entry: _Entry, name: str) -> None:
+        """What is broken because a field, or a part of it, was not given."""
+        if entry.target is None or entry.type is None:
+            return
+        if name in entry.type.required_fields and not getattr(entry.job, name):
+            self._add(f"{entry.path}.{name}", f"is required by {entry.words}; add it")
+        elif name == "image" and not entry.type.default_image and not entry.target.command:
+            rule = f"is required, because the catalogue has no image for {entry.words}; add it"
+            self._add(f"{entry.path}.{name}", rule)
+        elif name == "parameters":
+            for parameter in entry.target.parameters:
+                if parameter.required and not entry.job.parameters.get(parameter.name):
+                    path = f"{entry.path}.{name}[{field_rules.key(parameter.name)}]"
+                    self._add(path, f"is required by {entry.words}; add it")
+
+    def _malformed(self, path: str) -> None:
+        if self._request.malformed:
+            self.violations += [found for found in self._request.malformed if found.field.startswith(path)]
+
+    def _size(self, path: str, given: Sequence[object] | Mapping[str, str], most: int, remedy: str) -> None:
+        if len(given) > most:
+            self._add(path, f"has {len(given)} entries, at most {most} are allowed; {remedy}")
 
     def _derived_collections(self, today: date) -> frozenset[str]:
         """Names derived in this queue, which are taken as they are: 1000PEPEUSDT's begin with a digit."""
         request = self._request
-        types = {entry.job.type for entry in self._entries if entry.type and entry.type.fills_collection}
+        types = {entry.job.type for entry in self.entries if entry.type and entry.type.fills_collection}
         broken_range = request.time_range and field_rules.time_range(request.time_range)
         if broken_range or field_rules.symbol(request.symbol):
             return frozenset()
-        return frozenset(naming.collection_name(request.symbol, kind, request.time_range, today) for kind in types)
+        return frozenset([naming.collection_name(request.symbol, kind, request.time_range, today) for kind in types])
 
 
 def find_circles(names: Sequence[str], jobs: Sequence[JobRequest]) -> dict[tuple[int, int], list[str]]:
@@ -364,41 +386,17 @@ def find_circles(names: Sequence[str], jobs: Sequence[JobRequest]) -> dict[tuple
     return found
 
 
-def _parameter(path: str, name: str, value: str, target: Target | None) -> Iterator[Violation]:
+def _parameter_rule(name: str, value: str, target: Target | None) -> str | None:
+    """The rule that a parameter breaks, if it does one."""
     parameter = target.parameter(name) if target else None
     if target and parameter is None:
         hint = _did_you_mean(nearest(name, [known.name for known in target.parameters]))
         known = ", ".join(known.name for known in target.parameters) or "none"
-        yield Violation(path, f"is not a parameter of {target.name}; {hint}it takes {known}")
-    elif broken := field_rules.parameter_text(value):
-        yield Violation(path, broken)
-    elif parameter and (broken := parameter.broken_rule(value)):
-        yield Violation(path, f"{quote(value)} {broken}")
-
-
-def _missing(entry: _Entry, name: str) -> Iterator[Violation]:
-    """What is broken because a field, or a part of it, was not given."""
-    path = f"{entry.path}.{name}"
-    if entry.target is None or entry.type is None:
-        return
-    if name in entry.type.required_fields and not getattr(entry.job, name):
-        yield Violation(path, f"is required by {entry.words}; add it")
-    elif name == "image" and not entry.type.default_image and not entry.target.command:
-        yield Violation(path, f"is required, because the catalogue has no image for {entry.words}; add it")
-    elif name == "parameters":
-        for parameter in entry.target.parameters:
-            if parameter.required and not entry.job.parameters.get(parameter.name):
-                yield Violation(f"{path}[{field_rules.key(parameter.name)}]", f"is required by {entry.words}; add it")
-
-
-def _broken(path: str, rule: str | None) -> Iterator[Violation]:
-    if rule:
-        yield Violation(path, rule)
-
-
-def _too_many(path: str, entries: Sequence[object] | Mapping[str, str], most: int, remedy: str) -> Iterator[Violation]:
-    if len(entries) > most:
-        yield Violation(path, f"has {len(entries)} entries, at most {most} are allowed; {remedy}")
+        return f"is not a parameter of {target.name}; {hint}it takes {known}"
+    if broken := field_rules.parameter_text(value):
+        return broken
+    broken = parameter.broken_rule(value) if parameter else None
+    return f"{quote(value)} {broken}" if broken else None
 
 
 def _did_you_mean(name: str | None) -> str:

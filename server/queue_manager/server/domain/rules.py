@@ -129,25 +129,25 @@ def derive_state(queue: Queue, *, now: float) -> Queue:
 
 def _limit_reached(queue: Queue, job: Job, now: float, timings: Timings) -> EndIntent | None:
     status = job.status
-
-    def end(why: Ending, message: str) -> EndIntent:
-        return EndIntent(why=why, time=now, delete_at=now, grace=timings.delete_grace, message=cut(message))
-
     if status.state in {JobState.LAUNCHING, JobState.STARTING} and status.launch_time is not None:
         if now >= status.launch_time + queue.spec.start_timeout:
             waited = f": {status.reason.code}: {status.reason.message}" if status.reason else ""
-            return end(Ending.START_TIMEOUT, f"it did not run within {queue.spec.start_timeout:g} s{waited}")
+            return _end_at(now, timings, Ending.START_TIMEOUT, f"it did not run within {queue.spec.start_timeout:g} s{waited}")
         return None
     if status.state is not JobState.RUNNING:
         return None
     if job.spec.timeout is not None and status.start_time is not None and now >= status.start_time + job.spec.timeout:
-        return end(Ending.DEADLINE, f"it ran longer than its timeout of {job.spec.timeout:g} s")
+        return _end_at(now, timings, Ending.DEADLINE, f"it ran longer than its timeout of {job.spec.timeout:g} s")
     if status.words.final_time is not None and now >= status.words.final_time + timings.linger_grace:
         said = f"it said '{status.words.final}' and did not exit within {timings.linger_grace:g} s"
-        return end(Ending.LINGERED, said)
+        return _end_at(now, timings, Ending.LINGERED, said)
     if status.no_lag_since is not None and now >= status.no_lag_since + timings.drain_settle:
-        return end(Ending.DRAINED, "everything that it reads has been read")
+        return _end_at(now, timings, Ending.DRAINED, "everything that it reads has been read")
     return None
+
+
+def _end_at(now: float, timings: Timings, why: Ending, message: str) -> EndIntent:
+    return EndIntent(why=why, time=now, delete_at=now, grace=timings.delete_grace, message=cut(message))
 
 
 def _gated(queue: Queue, job: Job, now: float, spec_hash: Callable[[Queue, Job], str]) -> Job:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from time import perf_counter
 
 from queue_manager.server.application.instruments import Instruments
@@ -19,17 +18,16 @@ class MeteredInstruments(Instruments):
         self._metrics = metrics
         # What was counted for each queue that is not settled. Kept here, because a record may be forgotten and loaded
         # again without that anything has changed.
-        self._counted: dict[str, tuple[QueueState, Counter[JobState]]] = {}
+        self._counted: dict[str, tuple[QueueState, list[JobState]]] = {}
+        self._queues = dict.fromkeys(QueueState, 0)
+        self._jobs = dict.fromkeys(JobState, 0)
+        self._events = {kind: metrics.events_total.labels(kind.value) for kind in EventType}
         metrics.before_sample.append(self.flush)
-        for state in QueueState:
-            metrics.queues.labels(state.value).set(0)
-        for job_state in JobState:
-            metrics.jobs.labels(job_state.value).set(0)
 
     def changed(self, before: Queue | None, after: Queue, event: Event | None) -> None:  # see `_counted`
         """Count the event; move the queue and its jobs from one state to another."""
         if event is not None:
-            self._metrics.events_total.labels(event.type.value).inc()
+            self._events[event.type].inc()
             self._count_ends(before, after, event)
         if before is not None and not _has_reported(before) and _has_reported(after):
             self._metrics.start_latency_seconds.observe(after.status.update_time - after.spec.create_time)
@@ -38,11 +36,11 @@ class MeteredInstruments(Instruments):
         self._uncount(after.queue_id)
         if after.settled:
             return
-        state, jobs = after.status.state, Counter(job.status.state for job in after.jobs)
+        state, jobs = after.status.state, [job.status.state for job in after.jobs]
         self._counted[after.queue_id] = state, jobs
-        self._metrics.queues.labels(state.value).inc()
-        for job_state, number in jobs.items():
-            self._metrics.jobs.labels(job_state.value).inc(number)
+        self._queues[state] += 1
+        for job_state in jobs:
+            self._jobs[job_state] += 1
 
     def removed(self, queue: Queue) -> None:
         """Count it no longer."""
@@ -83,7 +81,11 @@ class MeteredInstruments(Instruments):
             self._metrics.watch_resyncs_total.inc()
 
     def flush(self) -> None:
-        """Count the updates that were added up."""
+        """Tell what was added up since the last time."""
+        for state, queues in self._queues.items():
+            self._metrics.queues.labels(state.value).set(queues)
+        for job_state, jobs in self._jobs.items():
+            self._metrics.jobs.labels(job_state.value).set(jobs)
         self._metrics.watch_frames_total.labels("UPDATE").inc(self.updates)
         self._metrics.watch_frames_coalesced_total.inc(self.revisions - self.updates)
         self.updates = self.revisions = 0
@@ -97,11 +99,12 @@ class MeteredInstruments(Instruments):
                 self._metrics.jobs_ended_total.labels(change.after.value, reason).inc()
 
     def _uncount(self, queue_id: str) -> None:
-        state, jobs = self._counted.pop(queue_id, (None, Counter[JobState]()))
-        if state is not None:
-            self._metrics.queues.labels(state.value).dec()
-        for job_state, number in jobs.items():
-            self._metrics.jobs.labels(job_state.value).dec(number)
+        if (counted := self._counted.pop(queue_id, None)) is None:
+            return
+        state, jobs = counted
+        self._queues[state] -= 1
+        for job_state in jobs:
+            self._jobs[job_state] -= 1
 
 
 def _has_reported(queue: Queue) -> bool:

@@ -110,6 +110,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
             "wal_autocheckpoint = 2000",
             f"journal_size_limit = {64 * 2**20}",
             "cache_size = -32768",
+            "temp_store = MEMORY",
             "cell_size_check = ON",
             "trusted_schema = OFF",
             "secure_delete = OFF",  # some builds overwrite what is deleted; nothing here is secret

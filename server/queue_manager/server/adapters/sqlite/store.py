@@ -79,6 +79,7 @@ class SqliteStore:
         self._writer = Writer(
             connection,
             self.path,
+            timeout=self._timeout,
             max_pending=self._max_pending,
             max_bytes=self._max_pending_bytes,
             observe=self._observe,
@@ -194,7 +195,7 @@ class SqliteStore:
     async def _write(self, write: Write[T]) -> T:
         if self._writer is None:
             raise Unavailable("the store is closed")
-        return await self._bounded(write.operation, self._writer.submit(write))
+        return await self._answered(write.operation, self._writer.submit(write))
 
     async def _read(self, operation: str, function: Callable[[sqlite3.Connection], T]) -> T:
         if self._writer is None or self._executor is None:
@@ -202,16 +203,17 @@ class SqliteStore:
         if self._reading >= self._max_pending:
             message = f"the store has {self._reading} reads waiting, which is its limit; try again"
             raise Unavailable(message, retry_after=RETRY_AFTER)
-        return await self._bounded(operation, self._in_thread(function))
+        return await self._answered(operation, self._in_thread(function))
 
     async def _in_thread(self, function: Callable[[sqlite3.Connection], T]) -> T:
         self._reading += 1
         try:
-            if self._writer is not None:
-                await self._writer.barrier()
-            if self._executor is None:
-                raise Unavailable("the store is closed")
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._with_reader, function)
+            async with asyncio.timeout(self._timeout):
+                if self._writer is not None:
+                    await self._writer.barrier()
+                if self._executor is None:
+                    raise Unavailable("the store is closed")
+                return await asyncio.get_running_loop().run_in_executor(self._executor, self._with_reader, function)
         finally:
             self._reading -= 1
 
@@ -227,11 +229,10 @@ class SqliteStore:
         finally:
             self._readers.put(connection)
 
-    async def _bounded(self, operation: str, call: Coroutine[object, object, T]) -> T:
+    async def _answered(self, operation: str, call: Coroutine[object, object, T]) -> T:
         began, ok = perf_counter(), False
         try:
-            async with asyncio.timeout(self._timeout):
-                result = await call
+            result = await call
             ok = True
             return result
         except Conflict:

@@ -14,6 +14,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ from typing import Final, TypeVar
 import structlog
 
 from queue_manager.server.adapters.sqlite.faults import RETRY_AFTER, concerns_all, translate
-from queue_manager.server.adapters.sqlite.writes import Probe, Write
-from queue_manager.server.domain.errors import Conflict, Unavailable
+from queue_manager.server.adapters.sqlite.writes import Probe, Write, apply_all
+from queue_manager.server.domain.errors import Unavailable
 
 T = TypeVar("T")
 Observe = Callable[[str, float, bool], None]
@@ -46,6 +47,8 @@ def ignore(_operation: str, _seconds: float, _ok: bool) -> None:
 class _Job:
     write: Write[object]
     future: asyncio.Future[object]
+    deadline: float
+    """By the loop's clock."""
     decided: bool = False
     abandoned: bool = False
 
@@ -54,12 +57,23 @@ class Writer:
     """Commits writes in groups, in the order in which they were submitted."""
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, *, max_pending: int, max_bytes: int, observe: Observe
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        *,
+        timeout: float,
+        max_pending: int,
+        max_bytes: int,
+        observe: Observe,
     ) -> None:
-        """Takes over the connection. `max_pending`, `max_bytes`: how many writes may wait, and how much they hold."""
+        """Takes over the connection. `max_pending`, `max_bytes`: how many writes may wait, and how much they hold.
+
+        `timeout`: seconds after which a write is given up with `TimeoutError`.
+        """
         self._connection = connection
         self._path = path
         self._identity = _identity(path)
+        self._timeout = timeout
         self._max_pending = max_pending
         self._max_bytes = max_bytes
         self._observe = observe
@@ -69,6 +83,9 @@ class Writer:
         self._pending = 0
         self._pending_bytes = 0
         self._abandoned = 0
+        self._undecided: deque[_Job] = deque()
+        """In the order of their deadlines; decided ones are taken out when they come to the front."""
+        self._timer: asyncio.TimerHandle | None = None
         self._closed: asyncio.Future[None] | None = None
         self.failing = False
         """The last commit failed. Written by the thread, read by anybody."""
@@ -76,9 +93,10 @@ class Writer:
         self._thread.start()
 
     async def submit(self, write: Write[T]) -> T:
-        """Make the change, durably, before returning. Raises what `apply` does, and `Unavailable`.
+        """Make the change, durably, before returning. Raises what `apply` does, `Unavailable`, `TimeoutError`.
 
-        A caller that is cancelled gives up the write if its transaction has not begun, else it may take effect.
+        A caller that is cancelled, or whose time is over, gives up the write if its transaction has not begun, else it
+        may take effect.
         """
         if self._closed is not None:
             raise Unavailable("the store is closed")
@@ -88,18 +106,19 @@ class Writer:
                 "the disk is too slow for the load, try again",
                 retry_after=RETRY_AFTER,
             )
-        job = _Job(write, self._loop.create_future())
+        job = _Job(write, self._loop.create_future(), self._loop.time() + self._timeout)
         self._pending += 1
         self._pending_bytes += write.size
         self._staged.append(job)
         if len(self._staged) == 1:
             self._loop.call_soon(self._flush)  # what other tasks submit in this turn of the loop comes along
+        self._undecided.append(job)
+        if self._timer is None:  # one for all: a timer for each costs more than all else that is done here
+            self._timer = self._loop.call_at(job.deadline, self._expire)
         try:
             return await job.future  # type: ignore[return-value]  # the future's type is that of its write
         except asyncio.CancelledError:
-            if not job.decided:
-                job.abandoned = True
-                self._abandoned += 1
+            self._abandon(job)
             raise
 
     async def barrier(self) -> None:
@@ -118,6 +137,21 @@ class Writer:
             self._inbox.put(None)
         await asyncio.shield(self._closed)
         self._thread.join()
+
+    def _expire(self) -> None:
+        """Give up what has waited too long."""
+        while self._undecided and (self._undecided[0].decided or self._undecided[0].deadline <= self._loop.time()):
+            job = self._undecided.popleft()
+            if not job.future.done():
+                self._abandon(job)
+                job.future.set_exception(TimeoutError())
+        more = bool(self._undecided)
+        self._timer = self._loop.call_at(self._undecided[0].deadline, self._expire) if more else None
+
+    def _abandon(self, job: _Job) -> None:
+        if not (job.decided or job.abandoned):
+            job.abandoned = True
+            self._abandoned += 1
 
     def _flush(self) -> None:
         if self._staged:
@@ -139,7 +173,12 @@ class Writer:
             else:
                 job.future.set_result(outcome)
 
+        while self._undecided and self._undecided[0].decided:
+            self._undecided.popleft()
+
     def _shut(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
@@ -200,13 +239,14 @@ class Writer:
             raise Unavailable(
                 f"the state file {self._path} was moved, removed or replaced while in use; restart the server"
             )
-        outcomes: list[object] = []
+        writes = [job.write for job in jobs]
         self._connection.execute("BEGIN IMMEDIATE")
-        for job in jobs:
-            try:
-                outcomes.append(job.write.apply(self._connection))
-            except Conflict as conflict:
-                outcomes.append(conflict)
+        try:
+            outcomes = apply_all(self._connection, writes, together=True)
+        except sqlite3.IntegrityError:  # one of several that were made with one statement has a conflict
+            self._connection.execute("ROLLBACK")
+            self._connection.execute("BEGIN IMMEDIATE")
+            outcomes = apply_all(self._connection, writes, together=False)
         self._connection.execute("COMMIT")
         return outcomes
 

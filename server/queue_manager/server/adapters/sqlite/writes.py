@@ -7,9 +7,11 @@ computed before (encoding above all) is done where the object is made.
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from itertools import groupby
+from random import Random
+from typing import Final, Generic, TypeVar
 
 from queue_manager.server.adapters.sqlite.documents import (
     decode_entry,
@@ -25,7 +27,13 @@ from queue_manager.server.domain.model import Queue
 
 T_co = TypeVar("T_co", covariant=True)
 
-_CREATE = "INSERT INTO new_queues VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# A queue is checked before anything of it is written, so there is nothing to take back where it conflicts: with FAIL
+# SQLite need not keep a journal of every statement to do that.
+_CREATE = "INSERT OR FAIL INTO new_queues VALUES "
+_CREATE_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LARGEST_STATEMENT: Final = 32
+"""Queues that are created with one statement at most."""
+_VERSIONS: Final = Random()  # noqa: S311 - no secret; not the system's, which gives the interpreter's lock away
 # Most changes leave the indexed columns alone. SQLite rewrites an index whose column is assigned, changed or not, so
 # those changes have a statement of their own that assigns none: it finds no row where one of them does change.
 _UPDATE_BODY = """UPDATE queues SET version = version + 1, entries = entries + ?, body = ?
@@ -58,7 +66,7 @@ class Create(Write[Record]):
         body, entry_body = encode(queue), encode(entry)
         self._queue = queue
         # Random, so that a version of a deleted queue is never one of a later queue with the same id.
-        self._version = secrets.randbits(48)
+        self._version = _VERSIONS.getrandbits(48)
         self._row = (
             *(spec.queue_id, self._version, spec.create_time, status.state.value, spec.symbol, status.end_time),
             *(queue.settled, spec.request_id, body, entry.revision, entry_body),
@@ -70,8 +78,10 @@ class Create(Write[Record]):
         """The record: the new one, or the older one that has the request id."""
         spec = self._queue.spec
         try:
-            connection.execute(_CREATE, self._row)
+            connection.execute(_CREATE + _CREATE_ROW, self._row)
         except sqlite3.IntegrityError as error:
+            if not str(error).startswith("UNIQUE constraint failed: queues."):
+                raise  # what belongs to a queue that is not there: some of this one is written
             if spec.request_id:
                 row = connection.execute(
                     "SELECT body, version FROM queues WHERE request_id = ? AND request_id <> ''", (spec.request_id,)
@@ -80,6 +90,14 @@ class Create(Write[Record]):
                     return known
             raise Conflict(f"queue {spec.queue_id} exists") from error
         return Record(self._queue, str(self._version))
+
+    @staticmethod
+    def apply_together(connection: sqlite3.Connection, creates: Sequence[Create]) -> list[Record]:
+        """The new records. Raises `sqlite3.IntegrityError` where one of them has a conflict; some are then made."""
+        connection.execute(
+            _CREATE + ", ".join([_CREATE_ROW] * len(creates)), [value for create in creates for value in create._row]
+        )
+        return [Record(create._queue, str(create._version)) for create in creates]
 
 
 class Replace(Write[Record]):
@@ -151,6 +169,29 @@ class Probe(Write[None]):
         """Nothing to say."""
         if self._really:
             connection.execute("UPDATE probe SET tries = tries + 1")
+
+
+def apply_all(connection: sqlite3.Connection, writes: Sequence[Write[object]], *, together: bool) -> list[object]:
+    """The outcome of each write, in their order.
+
+    `together`: new queues with as few statements as possible, because between statements the interpreter's lock has to
+    be got back from a busy event loop. `sqlite3.IntegrityError` is then raised where one of them has a conflict.
+    """
+    outcomes: list[object] = []
+    for new, group in groupby(writes, key=lambda write: together and isinstance(write, Create)):
+        if new:
+            creates = [write for write in group if isinstance(write, Create)]
+            while creates:  # powers of two, so that there are few different statements
+                count = min(_LARGEST_STATEMENT, 1 << (len(creates).bit_length() - 1))
+                outcomes += Create.apply_together(connection, creates[:count])
+                del creates[:count]
+            continue
+        for write in group:
+            try:
+                outcomes.append(write.apply(connection))
+            except Conflict as conflict:
+                outcomes.append(conflict)
+    return outcomes
 
 
 def _label_rows(queue: Queue) -> list[tuple[str, str, float, str]]:
