@@ -61,7 +61,7 @@ def test_what_is_kept_is_bounded_and_nothing_is_mixed_up(monkeypatch: pytest.Mon
     for number in range(200):
         queue = progressed(queue, number % len(queue.jobs))
         assert queue_pb2.Queue.FromString(encode(queue)) == queue_message(queue)
-    assert len(encode._jobs) <= 10
+    assert encode._jobs_kept <= 10
 
 
 def test_queues_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,4 +70,5 @@ def test_queues_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     encode, queues = QueueEncoder(), [accepted(payload("historical")) for _ in range(20)]
     for queue in (*queues, *queues):
         assert queue_pb2.Queue.FromString(encode(queue)) == queue_message(queue)
-    assert len(encode._queues) <= 10
+    assert encode._jobs_kept <= 10
+    assert len(encode._kept) == 1

@@ -36,7 +36,14 @@ from queue_manager.server.domain.observation import (
     StopRequested,
     WorkerStatus,
 )
-from queue_manager.server.domain.rules import apply_gates, apply_limits, apply_policy, derive_state, feeders_ended
+from queue_manager.server.domain.rules import (
+    apply_gates,
+    apply_limits,
+    apply_policy,
+    derive_state,
+    feeders_ended,
+    with_jobs,
+)
 from queue_manager.server.domain.telemetry import Telemetry, resolve
 from queue_manager.server.domain.timings import Timings
 from queue_manager.server.domain.verdict import conclude, hear
@@ -69,7 +76,7 @@ def advance(queue: Queue, *, now: float, timings: Timings, spec_hash: SpecHash) 
     """The queue after everything that follows from its record and the time. `spec_hash` names what would be launched."""
     if queue.ended:
         return queue
-    queue = replace(queue, jobs=tuple(_conclude_if_due(job, now, timings) for job in queue.jobs))
+    queue = with_jobs(queue, [_conclude_if_due(job, now, timings) for job in queue.jobs])
     queue = apply_limits(queue, now=now, timings=timings)
     queue = apply_policy(queue, now=now, timings=timings)
     queue = apply_gates(queue, now=now, spec_hash=spec_hash)

@@ -157,12 +157,17 @@ def kafka_topic(queue_id: str, type: str) -> str:  # noqa: A002 - the field's na
 
     Where sanitising alone would let two types meet (`candles_1M`, `candles_1m`), a hash of the type tells them apart.
     """
+    return f"{queue_id}-{_of_type(type, TOPIC_LIMIT - len(queue_id) - 1)}"
+
+
+@remembered
+def _of_type(type: str, room: int) -> str:  # noqa: A002 - the field's name
+    """What a topic's name says of its type, in at most so many characters."""
     work = sanitise(type, TOPIC_LIMIT)
-    room = TOPIC_LIMIT - len(queue_id) - 1
     if _CANONICAL_TYPE.fullmatch(type) is None or len(work) > room:
         mark = _hash(type, size=4)
         work = f"{work[: room - len(mark) - 1]}-{mark}"
-    return f"{queue_id}-{work}"
+    return work
 
 
 @lru_cache(maxsize=4096)  # every look at a worker asks for its name

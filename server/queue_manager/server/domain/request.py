@@ -155,7 +155,9 @@ def accept(request: StartRequest, catalogue: Catalogue, *, now: float, suffix: s
             requested_by=cut(requested_by, MAX_REQUESTED_BY),
         ),
         status=QueueStatus(update_time=now),
-        jobs=tuple([build(name, entry.job, entry.type) for name, entry in zip(check.names, check.entries, strict=True)]),
+        jobs=tuple(
+            [build(name, entry.job, entry.type) for name, entry in zip(check.names, check.entries, strict=True)]
+        ),
     )
 
 
@@ -211,7 +213,7 @@ class _Check:
             target = catalogue.target(job.target)
             self.entries.append(_Entry(i, f"requests[{i}]", job, target, target.type_of(job.type) if target else None))
         self.names = naming.job_names([job.target for job in request.requests])
-        gated = any([job.depends_on for job in request.requests])
+        gated = any(job.depends_on for job in request.requests)
         self._circles = find_circles(self.names, [entry.job for entry in self.entries]) if gated else {}
         self._derived = self._derived_collections(today)
         self._queue()

@@ -6,7 +6,7 @@ The steps of `lifecycle.advance`, each pure. They decide that a worker is to be 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -32,6 +32,14 @@ from queue_manager.server.domain.verdict import conclude
 
 BAD_ENDS = frozenset({JobState.FAILED, JobState.LOST, JobState.SKIPPED})
 LIVE = frozenset({JobState.LAUNCHING, JobState.STARTING, JobState.RUNNING})
+
+
+def with_jobs(queue: Queue, jobs: Sequence[Job]) -> Queue:
+    """The queue with these jobs; itself, where they are those that it has."""
+    for job, old in zip(jobs, queue.jobs, strict=True):
+        if job is not old:
+            return replace(queue, jobs=tuple(jobs))
+    return queue
 
 
 def feeders(queue: Queue, job: Job) -> list[Job]:
@@ -71,7 +79,7 @@ def apply_limits(queue: Queue, *, now: float, timings: Timings) -> Queue:
         ending = _limit_reached(queue, job, now, timings)
         return job if ending is None else replace(job, status=replace(job.status, ending=ending))
 
-    return replace(queue, jobs=tuple(limit(job) for job in queue.jobs))
+    return with_jobs(queue, [limit(job) for job in queue.jobs])
 
 
 def apply_policy(queue: Queue, *, now: float, timings: Timings) -> Queue:
@@ -95,15 +103,15 @@ def apply_policy(queue: Queue, *, now: float, timings: Timings) -> Queue:
             status = replace(status, state=state, reason=reason, end_time=now)
         return replace(job, status=status)
 
-    return replace(queue, jobs=tuple(stop(job) for job in queue.jobs))
+    return with_jobs(queue, [stop(job) for job in queue.jobs])
 
 
 def apply_gates(queue: Queue, *, now: float, spec_hash: Callable[[Queue, Job], str]) -> Queue:
     """Launch the jobs whose gates are open, skip those whose gates never will be, and say what the others wait for."""
     while True:
-        jobs = tuple(_gated(queue, job, now, spec_hash) for job in queue.jobs)
+        jobs = [_gated(queue, job, now, spec_hash) for job in queue.jobs]
         skipped = any(a.ended and not b.ended for a, b in zip(jobs, queue.jobs, strict=True))
-        queue = replace(queue, jobs=jobs)
+        queue = with_jobs(queue, jobs)
         if not skipped:
             return queue
 
@@ -132,7 +140,9 @@ def _limit_reached(queue: Queue, job: Job, now: float, timings: Timings) -> EndI
     if status.state in {JobState.LAUNCHING, JobState.STARTING} and status.launch_time is not None:
         if now >= status.launch_time + queue.spec.start_timeout:
             waited = f": {status.reason.code}: {status.reason.message}" if status.reason else ""
-            return _end_at(now, timings, Ending.START_TIMEOUT, f"it did not run within {queue.spec.start_timeout:g} s{waited}")
+            return _end_at(
+                now, timings, Ending.START_TIMEOUT, f"it did not run within {queue.spec.start_timeout:g} s{waited}"
+            )
         return None
     if status.state is not JobState.RUNNING:
         return None

@@ -7,7 +7,7 @@ their bytes are found again by identity. What is kept is bounded, and only makes
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final, TypeVar
+from typing import Final
 
 from queue_manager.server.domain.model import Job, Queue, QueueSpec
 from queue_manager.server.rpc.convert import write_job_spec, write_job_status, write_queue_spec, write_queue_status
@@ -15,9 +15,7 @@ from queue_manager.server.rpc.wire import tag_of, varint
 from queue_manager.v1 import queue_pb2
 
 KEPT: Final = 8192
-"""Jobs, at one to two kilobytes each, and as many queues' specifications."""
-
-T = TypeVar("T")
+"""Jobs, at one to two kilobytes each."""
 
 _JOBS_TAG: Final = tag_of(queue_pb2.Queue, "jobs")
 
@@ -28,60 +26,61 @@ class QueueEncoder:
     def __init__(self) -> None:
         """Nothing is kept yet."""
         # By id() of the specification, which is its own while it is kept.
-        self._queues: OrderedDict[int, tuple[QueueSpec, bytes]] = OrderedDict()
-        self._jobs: OrderedDict[int, _Kept] = OrderedDict()
+        self._kept: OrderedDict[int, _KeptQueue] = OrderedDict()
+        self._jobs_kept = 0
 
     def __call__(self, queue: Queue) -> bytes:
         """A serialised `queue_pb2.Queue`."""
+        kept = self._kept.get(id(queue.spec))
+        if kept is None:
+            kept = self._keep(queue)
         status = queue_pb2.Queue()
         write_queue_status(status, queue)
-        parts = [self._spec(queue.spec), status.SerializeToString()]
-        parts += [self._job(job) for job in queue.jobs]
+        parts = [kept.spec_bytes, status.SerializeToString()]
+        for job, was in zip(queue.jobs, kept.jobs, strict=True):
+            if was.job is not job:
+                was.turn_into(job)
+            parts.append(was.field)
         return b"".join(parts)
 
-    def _spec(self, spec: QueueSpec) -> bytes:
-        """What was asked for the queue."""
-        kept = self._queues.get(id(spec))
-        if kept is None:
-            message = queue_pb2.Queue()
-            write_queue_spec(message, spec)
-            kept = spec, message.SerializeToString()
-            _keep(self._queues, id(spec), kept)
-        return kept[1]
-
-    def _job(self, job: Job) -> bytes:
-        """The job as an element of the field `jobs`."""
-        kept = self._jobs.get(id(job.spec))
-        if kept is None:
-            kept = _Kept(job)
-            _keep(self._jobs, id(job.spec), kept)
-        elif kept.job is not job:
-            kept.turn_into(job)
-        return kept.field
+    def _keep(self, queue: Queue) -> _KeptQueue:
+        """One more; those that are there longest go where there are too many jobs."""
+        kept = self._kept[id(queue.spec)] = _KeptQueue(queue)
+        self._jobs_kept += len(kept.jobs)
+        while self._jobs_kept > KEPT and len(self._kept) > 1:
+            _, gone = self._kept.popitem(last=False)
+            self._jobs_kept -= len(gone.jobs)
+        return kept
 
 
-class _Kept:
-    """A job as it was last encoded."""
+class _KeptQueue:
+    """A queue as it was last encoded. Its jobs stay what they are, in their order."""
 
-    __slots__ = ("_spec", "field", "job")
+    __slots__ = ("_spec", "jobs", "spec_bytes")
+
+    def __init__(self, queue: Queue) -> None:
+        message = queue_pb2.Queue()
+        write_queue_spec(message, queue.spec)
+        self._spec: QueueSpec = queue.spec  # so that its id() is no other's
+        self.spec_bytes = message.SerializeToString()
+        self.jobs = [_KeptJob(job) for job in queue.jobs]
+
+
+class _KeptJob:
+    """A job as it was last encoded; `field` is it as an element of the field `jobs`."""
+
+    __slots__ = ("_spec_bytes", "field", "job")
 
     def __init__(self, job: Job) -> None:
         message = queue_pb2.Job()
         write_job_spec(message, job.spec)
-        self._spec = message.SerializeToString()
+        self._spec_bytes = message.SerializeToString()
         self.turn_into(job)
 
     def turn_into(self, job: Job) -> None:
         """Its next form."""
         message = queue_pb2.Job()
         write_job_status(message, job.status)
-        status = message.SerializeToString()
+        status, spec = message.SerializeToString(), self._spec_bytes
         self.job = job
-        self.field = b"".join((_JOBS_TAG, varint(len(self._spec) + len(status)), self._spec, status))
-
-
-def _keep(all_kept: OrderedDict[int, T], key: int, kept: T) -> None:
-    """One more; the one that is there longest goes where there are too many."""
-    if len(all_kept) >= KEPT:
-        all_kept.popitem(last=False)
-    all_kept[key] = kept
+        self.field = b"".join((_JOBS_TAG, varint(len(spec) + len(status)), spec, status))

@@ -26,7 +26,7 @@ from typing import Final, TypeVar
 import structlog
 
 from queue_manager.server.adapters.sqlite.faults import RETRY_AFTER, concerns_all, translate
-from queue_manager.server.adapters.sqlite.writes import Probe, Write, apply_all
+from queue_manager.server.adapters.sqlite.writes import Probe, Write, commit
 from queue_manager.server.domain.errors import Unavailable
 
 T = TypeVar("T")
@@ -239,16 +239,7 @@ class Writer:
             raise Unavailable(
                 f"the state file {self._path} was moved, removed or replaced while in use; restart the server"
             )
-        writes = [job.write for job in jobs]
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            outcomes = apply_all(self._connection, writes, together=True)
-        except sqlite3.IntegrityError:  # one of several that were made with one statement has a conflict
-            self._connection.execute("ROLLBACK")
-            self._connection.execute("BEGIN IMMEDIATE")
-            outcomes = apply_all(self._connection, writes, together=False)
-        self._connection.execute("COMMIT")
-        return outcomes
+        return commit(self._connection, [job.write for job in jobs])
 
     def _roll_back(self) -> None:
         with suppress(sqlite3.Error):  # SQLite itself has rolled back after some errors

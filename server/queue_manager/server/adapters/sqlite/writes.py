@@ -27,12 +27,13 @@ from queue_manager.server.domain.model import Queue
 
 T_co = TypeVar("T_co", covariant=True)
 
-# A queue is checked before anything of it is written, so there is nothing to take back where it conflicts: with FAIL
-# SQLite need not keep a journal of every statement to do that.
-_CREATE = "INSERT OR FAIL INTO new_queues VALUES "
-_CREATE_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_LARGEST_STATEMENT: Final = 32
-"""Queues that are created with one statement at most."""
+_INTO_NEW: Final = "INTO new_queues VALUES"
+_CREATE_ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# A queue is checked before anything of it is written, so where it conflicts there is nothing to take back: with FAIL
+# SQLite need not keep a journal of the statement to do that.
+_CREATE_ONE: Final = f"INSERT OR FAIL {_INTO_NEW} {_CREATE_ROW}"
+_ROWS_LIMIT: Final = 64
+"""New queues in a statement at most, so that the statements for all numbers of them stay prepared."""
 _VERSIONS: Final = Random()  # noqa: S311 - no secret; not the system's, which gives the interpreter's lock away
 # Most changes leave the indexed columns alone. SQLite rewrites an index whose column is assigned, changed or not, so
 # those changes have a statement of their own that assigns none: it finds no row where one of them does change.
@@ -64,11 +65,11 @@ class Create(Write[Record]):
         """The queue and the first entry of its history."""
         spec, status = queue.spec, queue.status
         body, entry_body = encode(queue), encode(entry)
-        self._queue = queue
         # Random, so that a version of a deleted queue is never one of a later queue with the same id.
-        self._version = _VERSIONS.getrandbits(48)
-        self._row = (
-            *(spec.queue_id, self._version, spec.create_time, status.state.value, spec.symbol, status.end_time),
+        version = _VERSIONS.getrandbits(48)
+        self.record = Record(queue, str(version))
+        self.row = (
+            *(spec.queue_id, version, spec.create_time, status.state.value, spec.symbol, status.end_time),
             *(queue.settled, spec.request_id, body, entry.revision, entry_body),
             *(encode_json(spec.labels), encode_json(_targets(queue))),
         )
@@ -76,9 +77,9 @@ class Create(Write[Record]):
 
     def apply(self, connection: sqlite3.Connection) -> Record:
         """The record: the new one, or the older one that has the request id."""
-        spec = self._queue.spec
+        spec = self.record.queue.spec
         try:
-            connection.execute(_CREATE + _CREATE_ROW, self._row)
+            connection.execute(_CREATE_ONE, self.row)
         except sqlite3.IntegrityError as error:
             if not str(error).startswith("UNIQUE constraint failed: queues."):
                 raise  # what belongs to a queue that is not there: some of this one is written
@@ -89,15 +90,7 @@ class Create(Write[Record]):
                 if (known := decode_record(row)) is not None:
                     return known
             raise Conflict(f"queue {spec.queue_id} exists") from error
-        return Record(self._queue, str(self._version))
-
-    @staticmethod
-    def apply_together(connection: sqlite3.Connection, creates: Sequence[Create]) -> list[Record]:
-        """The new records. Raises `sqlite3.IntegrityError` where one of them has a conflict; some are then made."""
-        connection.execute(
-            _CREATE + ", ".join([_CREATE_ROW] * len(creates)), [value for create in creates for value in create._row]
-        )
-        return [Record(create._queue, str(create._version)) for create in creates]
+        return self.record
 
 
 class Replace(Write[Record]):
@@ -171,26 +164,48 @@ class Probe(Write[None]):
             connection.execute("UPDATE probe SET tries = tries + 1")
 
 
-def apply_all(connection: sqlite3.Connection, writes: Sequence[Write[object]], *, together: bool) -> list[object]:
-    """The outcome of each write, in their order.
+def commit(connection: sqlite3.Connection, writes: Sequence[Write[object]]) -> list[object]:
+    """Make all changes in one transaction: the outcome of each, in their order. Nothing is made where it raises.
 
-    `together`: new queues with as few statements as possible, because between statements the interpreter's lock has to
-    be got back from a busy event loop. `sqlite3.IntegrityError` is then raised where one of them has a conflict.
+    New queues are made with as few statements as possible, because after each the interpreter's lock has to be got back
+    from a busy event loop. Only where one of them has a conflict, they are made one by one, to see which.
     """
+    groups = [(new, list(group)) for new, group in groupby(writes, key=lambda write: isinstance(write, Create))]
+    try:
+        if len(groups) == 1 and groups[0][0] and len(writes) <= _ROWS_LIMIT:
+            return list(_create(connection, writes))  # one statement is a transaction by itself
+        connection.execute("BEGIN IMMEDIATE")
+        outcomes: list[object] = []
+        for new, group in groups:
+            if new:
+                for start in range(0, len(group), _ROWS_LIMIT):
+                    outcomes += _create(connection, group[start : start + _ROWS_LIMIT])
+            else:
+                outcomes += _one_by_one(connection, group)
+    except sqlite3.IntegrityError:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        outcomes = _one_by_one(connection, writes)
+    connection.execute("COMMIT")
+    return outcomes
+
+
+def _create(connection: sqlite3.Connection, writes: Sequence[Write[object]]) -> list[Record]:
+    """Store new queues with one statement. `sqlite3.IntegrityError`: one has a conflict; all is rolled back."""
+    creates = [write for write in writes if isinstance(write, Create)]
+    rows = ", ".join([_CREATE_ROW] * len(creates))
+    connection.execute(f"INSERT OR ROLLBACK {_INTO_NEW} {rows}", [value for create in creates for value in create.row])
+    return [create.record for create in creates]
+
+
+def _one_by_one(connection: sqlite3.Connection, writes: Sequence[Write[object]]) -> list[object]:
     outcomes: list[object] = []
-    for new, group in groupby(writes, key=lambda write: together and isinstance(write, Create)):
-        if new:
-            creates = [write for write in group if isinstance(write, Create)]
-            while creates:  # powers of two, so that there are few different statements
-                count = min(_LARGEST_STATEMENT, 1 << (len(creates).bit_length() - 1))
-                outcomes += Create.apply_together(connection, creates[:count])
-                del creates[:count]
-            continue
-        for write in group:
-            try:
-                outcomes.append(write.apply(connection))
-            except Conflict as conflict:
-                outcomes.append(conflict)
+    for write in writes:
+        try:
+            outcomes.append(write.apply(connection))
+        except Conflict as conflict:
+            outcomes.append(conflict)
     return outcomes
 
 
