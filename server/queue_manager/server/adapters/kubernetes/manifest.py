@@ -1,0 +1,198 @@
+"""The Job of a worker: everything that is sent to Kubernetes, in one place.
+
+Its shape follows from three promises. A worker is started once: no retries, no replacement beside a pod that still
+runs, and a pod that is evicted fails its Job instead of getting a successor. A worker may do little: it runs as nobody,
+on a read-only file system, without a token (Pod Security "restricted"); a target's `PodOptions` can loosen that. Whatever
+happens to the manager, nothing stays for ever: a finished Job is removed after a week.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import msgspec
+
+from queue_manager.server.adapters.kubernetes.patch import merged
+from queue_manager.server.domain.launch import LaunchSpec
+
+DOMAIN: Final = "queue-manager.streamforge.io"
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGER: Final = "queue-manager"
+SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
+"""Finds the Jobs of all queues, and their pods."""
+
+QUEUE_ID: Final = f"{DOMAIN}/queue-id"
+JOB: Final = f"{DOMAIN}/job"
+ATTEMPT: Final = f"{DOMAIN}/attempt"
+SPEC_HASH: Final = f"{DOMAIN}/spec-hash"
+RECORDED: Final = f"{DOMAIN}/recorded"
+
+CONTAINER: Final = "worker"
+NOBODY: Final = 65532
+"""The user and group of most images without a root user."""
+
+KEPT_UNRECORDED: Final = 7 * 86400
+"""Seconds until Kubernetes removes a finished Job whose result nobody has recorded."""
+KEPT_RECORDED: Final = 3600
+"""Seconds until it removes one whose result is recorded: for people who want to look at its pod."""
+
+START_ALLOWANCE: Final = 900.0
+"""Seconds that a job's deadline grants beyond its timeout, for the start. Kubernetes counts the time that a pod waits to
+be scheduled and for its image; the manager counts from the start, and is there to end the worker in time."""
+
+CA_KEY: Final = "ca.crt"
+"""The key of the secret under which the CA of the platform's services is, where there is one."""
+
+
+class PodOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a target's pods need beyond the defaults. What is a mapping here is written as Kubernetes has it."""
+
+    requests: Mapping[str, str] = {"cpu": "100m", "memory": "256Mi"}
+    limits: Mapping[str, str] = {"cpu": "1", "memory": "1Gi"}
+    node_selector: Mapping[str, str] = {}
+    tolerations: Sequence[Mapping[str, Any]] = ()
+    image_pull_secrets: Sequence[str] = ()
+    image_pull_policy: str = "IfNotPresent"
+    service_account: str = ""
+    """Only its pull secrets and its admission rules: no token is given to a worker."""
+    volumes: Sequence[Mapping[str, Any]] = ()
+    volume_mounts: Sequence[Mapping[str, Any]] = ()
+    run_as_user: int = NOBODY
+    run_as_group: int = NOBODY
+    """0 for either: as root, which needs a namespace without the "restricted" Pod Security."""
+    read_only_root: bool = True
+    """`/tmp` can be written to in any case."""
+    share_process_namespace: bool = True
+    """Another process than the worker is the pod's first, so that SIGTERM ends a worker that has no handler for it; the
+    first process of a container ignores such a signal, and then sits out the whole grace."""
+    grace: int = 30
+    """Seconds between SIGTERM and SIGKILL, where somebody else than the manager ends the pod."""
+    patch: Mapping[str, Any] = {}
+    """Laid over the Job that was made from all this, as a strategic merge patch."""
+
+
+DEFAULT_OPTIONS: Final = PodOptions()
+
+
+def labels(spec: LaunchSpec) -> dict[str, str]:
+    """By which a Job and its pod are found, and recognised."""
+    key = spec.key
+    return {
+        "app.kubernetes.io/name": spec.target,
+        "app.kubernetes.io/instance": key.queue_id,
+        "app.kubernetes.io/component": "worker",
+        "app.kubernetes.io/part-of": "streamforge",
+        MANAGED_BY: MANAGER,
+        QUEUE_ID: key.queue_id,
+        JOB: key.job,
+        ATTEMPT: str(key.attempt),
+    }
+
+
+def job(
+    spec: LaunchSpec,
+    *,
+    namespace: str,
+    secret: str,
+    options: PodOptions = DEFAULT_OPTIONS,
+    start_allowance: float = START_ALLOWANCE,
+) -> dict[str, Any]:
+    """The Job as JSON. `secret`: the Secret that has the platform's secrets, by name of the secret."""
+    identity = {"labels": labels(spec), "annotations": {SPEC_HASH: spec.spec_hash}}
+    made = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": spec.key.name, "namespace": namespace, **identity},
+        "spec": {
+            "completions": 1,
+            "parallelism": 1,
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                # With `Ignore` an evicted worker would be started a second time.
+                "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+            },
+            "ttlSecondsAfterFinished": KEPT_UNRECORDED,
+            **_deadline(spec, start_allowance),
+            "template": {"metadata": identity, "spec": _pod(spec, namespace, secret, options)},
+        },
+    }
+    if options.patch:
+        made = merged(made, options.patch)
+        _restore(made, spec)
+    return made
+
+
+def _deadline(spec: LaunchSpec, start_allowance: float) -> dict[str, int]:
+    return {} if spec.timeout is None else {"activeDeadlineSeconds": math.ceil(spec.timeout + start_allowance)}
+
+
+def _pod(spec: LaunchSpec, namespace: str, secret: str, options: PodOptions) -> dict[str, Any]:
+    ca_path = spec.environment.get("CA_PATH", "")
+    volumes: list[Mapping[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
+    mounts: list[Mapping[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - the container's own
+    if ca_path:
+        path = PurePosixPath(ca_path)
+        items = [{"key": CA_KEY, "path": path.name}]
+        volumes.append({"name": "ca", "secret": {"secretName": secret, "items": items}})
+        mounts.append({"name": "ca", "mountPath": str(path.parent), "readOnly": True})
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": spec.image,
+        "imagePullPolicy": options.image_pull_policy,
+        "env": _environment(spec, namespace, secret),
+        "resources": {"requests": dict(options.requests), "limits": dict(options.limits)},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": options.read_only_root,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [*mounts, *options.volume_mounts],
+    }
+    if spec.command:
+        container["command"] = list(spec.command)
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "shareProcessNamespace": options.share_process_namespace,
+        "terminationGracePeriodSeconds": options.grace,
+        "securityContext": {
+            "runAsNonRoot": options.run_as_user != 0,
+            "runAsUser": options.run_as_user,
+            "runAsGroup": options.run_as_group,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [*volumes, *options.volumes],
+    }
+    if options.service_account:
+        pod["serviceAccountName"] = options.service_account
+    if options.node_selector:
+        pod["nodeSelector"] = dict(options.node_selector)
+    if options.tolerations:
+        pod["tolerations"] = list(options.tolerations)
+    if options.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in options.image_pull_secrets]
+    return pod
+
+
+def _environment(spec: LaunchSpec, namespace: str, secret: str) -> list[dict[str, Any]]:
+    plain = {"K8S_NAMESPACE": namespace, **spec.environment}
+    variables: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in sorted(plain.items())]
+    variables.append({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
+    for name, key in sorted(spec.secret_environment.items()):
+        variables.append({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+    return variables
+
+
+def _restore(made: dict[str, Any], spec: LaunchSpec) -> None:
+    """Put back what a patch may not change: by this a Job is found, and recognised as this attempt's."""
+    made["metadata"]["name"] = spec.key.name
+    for metadata in (made["metadata"], made["spec"]["template"].setdefault("metadata", {})):
+        metadata["labels"] = {**(metadata.get("labels") or {}), **labels(spec)}
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), SPEC_HASH: spec.spec_hash}
