@@ -2,7 +2,8 @@
 
 A rig knows one adapter: how to open it, how to open it again on the same world as a new server would, and how to tidy up.
 Workers are shell scripts, so an adapter that runs images needs one with `/bin/sh` in it. One that runs nothing, the
-scripted runner, has them played; what only a process can do or outlive (`needs_processes`) does not apply to it.
+scripted runner, has them played; what only a process can do or outlive (`needs_processes`) does not apply to it. The one
+over Kubernetes takes part where there is a cluster (`make integration`).
 """
 
 from __future__ import annotations
@@ -11,18 +12,24 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Protocol
 
 import pytest
 
+from queue_manager.server.adapters.kubernetes.api import Api
+from queue_manager.server.adapters.kubernetes.manifest import PodOptions
+from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
 from queue_manager.server.application.ports import Runner
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Reason
 from queue_manager.server.domain.observation import Phase, Refused
 from queue_manager.server.embedded.runner import Run, ScriptedRunner, Worker
+from tests.support.kubernetes import SECRET, make_namespace, needs_cluster, remove_namespace
 from tests.support.local_workers import (
     QUEUE,
     Heard,
@@ -45,8 +52,10 @@ class Rig(Protocol):
 
     shared: Path
     """A folder that workers can write to, and tests read."""
-    heard: Heard
-    """What the workers said, where the runner carries it."""
+    heard: Heard | None
+    """What the workers said; None where the runner does not carry it."""
+    short_timeout: float
+    """Seconds in which a worker runs before its time is over, if only just."""
 
     def open(self) -> AbstractAsyncContextManager[Runner]:
         """A server's runner. Opened again after it was closed: the next server's."""
@@ -63,6 +72,8 @@ class Rig(Protocol):
 
 class LocalRig:
     """Processes of this machine."""
+
+    short_timeout = 0.2
 
     def __init__(self, folder: Path) -> None:
         self.shared = folder / "shared"
@@ -94,6 +105,8 @@ class ScriptedRig:
 
     ENDINGS = ((r"exit (\d)", 0), (r"kill -KILL \$\$()", 137), (r"kill -TERM \$\$()", 143))
     """How a script says that it ends by itself, and the exit code, where it does not say that."""
+
+    short_timeout = 0.2
 
     def __init__(self, folder: Path) -> None:
         self.shared = folder
@@ -129,11 +142,62 @@ class ScriptedRig:
         """See `Rig`."""
 
 
-needs_processes = pytest.mark.parametrize("rig", [LocalRig], ids=["local"], indirect=True)
+class KubernetesRig:
+    """Pods of a cluster whose node is this machine, in a namespace of their own."""
+
+    heard = None
+    short_timeout = 5.0  # counted from the Job's start
+
+    def __init__(self, folder: Path) -> None:
+        folder.chmod(0o777)  # workers run as nobody
+        self.shared = folder
+        self._namespace = ""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Runner]:
+        """See `Rig`."""
+        if not self._namespace:
+            self._namespace = await make_namespace(SECRETS)
+        options = PodOptions(
+            volumes=[{"name": "shared", "hostPath": {"path": str(self.shared)}}],
+            volume_mounts=[{"name": "shared", "mountPath": str(self.shared)}],
+        )
+        async with (
+            await Api.connect(self._namespace) as api,
+            KubernetesRunner(
+                api, rng=Random(1), secret=SECRET, options={"loader-producer": options}, start_allowance=0
+            ) as runner,
+        ):
+            yield runner
+
+    async def started(self, name: str) -> int:
+        """See `Rig`."""
+        mark = self.shared / name
+        await until(mark.exists)
+        return mark.read_text().count("started")
+
+    async def ready(self) -> None:
+        """See `Rig`."""
+        await until((self.shared / "ready").exists)
+
+    def close(self) -> None:
+        """See `Rig`."""
+        with ThreadPoolExecutor(1) as thread:  # beside the loop of the test
+            thread.submit(lambda: asyncio.run(remove_namespace(self._namespace))).result()
+
+
+LOCAL = pytest.param(LocalRig, id="local")
+SCRIPTED = pytest.param(ScriptedRig, id="scripted")
+KUBERNETES = pytest.param(KubernetesRig, id="kubernetes", marks=[pytest.mark.integration, needs_cluster])
+
+needs_processes = pytest.mark.parametrize("rig", [LOCAL, KUBERNETES], indirect=True)
 """What is tested takes a process, or something that outlives the runner."""
 
+needs_pipes = pytest.mark.parametrize("rig", [LOCAL], indirect=True)
+"""What is tested takes a runner that starts processes itself: it sees at once whether they start, and hears them."""
 
-@pytest.fixture(params=[LocalRig, ScriptedRig], ids=["local", "scripted"])
+
+@pytest.fixture(params=[LOCAL, SCRIPTED, KUBERNETES])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     """Each adapter."""
     rig = request.param(tmp_path)
@@ -246,7 +310,7 @@ async def test_an_end_has_its_exit_code(rig: Rig, runner: Runner, script: str, c
 
 async def test_a_worker_beyond_its_timeout_is_ended_and_the_runner_says_why(rig: Rig, runner: Runner) -> None:
     """Whether or not the core is there to do it."""
-    await launched(runner, spec(timeout=0.2))
+    await launched(runner, spec(timeout=rig.short_timeout))
     seen = await ended(runner)
     assert seen.exit_code == 143
     assert seen.reason is not None
@@ -263,11 +327,12 @@ async def test_a_change_is_told_by_a_hint(rig: Rig, runner: Runner) -> None:
             assert await woken.get() == QUEUE
 
 
-@needs_processes
+@needs_pipes
 async def test_what_a_worker_said_was_handed_on_before_its_end_is_told(rig: Rig, runner: Runner) -> None:
     """Where the runner carries telemetry: all of it, in order, at growing positions."""
     await launched(runner, spec(script='for n in $(seq 300); do echo "{\\"n\\":$n}"; done; exit 0'))
     seen = await ended(runner)
+    assert rig.heard is not None
     assert seen.telemetry_complete
     assert rig.heard.values == [b'{"n":%d}' % n for n in range(1, 301)]
     positions = [message.position or 0 for message in rig.heard.messages]
@@ -278,7 +343,7 @@ async def test_what_a_worker_said_was_handed_on_before_its_end_is_told(rig: Rig,
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-@needs_processes
+@needs_pipes
 @pytest.mark.parametrize(
     ("launch", "named"),
     [
@@ -326,8 +391,9 @@ async def test_a_worker_that_ignores_it_is_killed_when_the_grace_is_over(rig: Ri
 
 
 async def test_without_grace_it_is_killed_at_once(rig: Rig, runner: Runner) -> None:
-    """FORCE."""
-    await launched(runner, spec())
+    """FORCE: also where it would not end by itself."""
+    await launched(runner, spec(script=f"trap '' TERM; echo > {rig.shared}/ready; while :; do sleep 0.02; done"))
+    await rig.ready()
     await runner.delete(key(), grace=0)
     assert (await ended(runner)).exit_code == 137
 
@@ -398,8 +464,10 @@ async def test_the_next_server_learns_how_a_worker_ended_meanwhile_and_what_it_s
     await until((rig.shared / "said").exists)
     async with rig.open() as runner:
         seen = await ended(runner)
-        assert (seen.exit_code, seen.telemetry_complete) == (5, True)
-        assert rig.heard.values == [b"{}"]
+        assert seen.exit_code == 5
+        if rig.heard is not None:
+            assert seen.telemetry_complete
+            assert rig.heard.values == [b"{}"]
 
 
 async def test_a_forgotten_worker_is_absent(rig: Rig, runner: Runner) -> None:

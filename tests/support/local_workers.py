@@ -81,7 +81,7 @@ def spec(
     return LaunchSpec(
         key=key(name, queue_id=queue_id),
         target="loader-producer",
-        image="registry.example.com/loader:1",
+        image="localhost/busybox:1",
         command=("/bin/sh", "-c", script) if command is None else command,
         environment=environment or {},
         secret_environment=secrets or {},
@@ -101,11 +101,25 @@ async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], *
 
 
 async def launched(runner: Runner, launch: LaunchSpec) -> WorkerStatus:
-    """Launch a worker that must start."""
+    """Launch a worker that must start, and wait until it has."""
     answer = await runner.launch(launch)
     assert not isinstance(answer, Refused), answer
+    if answer.phase is Phase.WAITING:
+        return await until_phase(runner, launch.key, Phase.RUNNING, Phase.ENDED)
     assert answer.phase in (Phase.RUNNING, Phase.ENDED)
     return answer
+
+
+async def until_phase(runner: Runner, worker: WorkerKey, *phases: Phase) -> WorkerStatus:
+    """Wait until a worker stands so."""
+
+    async def there() -> bool:
+        (seen,) = await runner.observe([worker])
+        return seen.phase in phases
+
+    await until(there)
+    (seen,) = await runner.observe([worker])
+    return seen
 
 
 async def status(runner: Runner, name: str = "w") -> WorkerStatus:
@@ -116,12 +130,7 @@ async def status(runner: Runner, name: str = "w") -> WorkerStatus:
 
 async def ended(runner: Runner, name: str = "w") -> WorkerStatus:
     """Wait for a worker's end."""
-
-    async def over() -> bool:
-        return (await status(runner, name)).phase is Phase.ENDED
-
-    await until(over)
-    return await status(runner, name)
+    return await until_phase(runner, key(name), Phase.ENDED)
 
 
 def directory(data_dir: Path, name: str = "w") -> WorkerDirectory:

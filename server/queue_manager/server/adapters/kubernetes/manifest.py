@@ -50,8 +50,8 @@ CA_KEY: Final = "ca.crt"
 class PodOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a target's pods need beyond the defaults. What is a mapping here is written as Kubernetes has it."""
 
-    requests: Mapping[str, str] = {"cpu": "100m", "memory": "256Mi"}
-    limits: Mapping[str, str] = {"cpu": "1", "memory": "1Gi"}
+    requests: Mapping[str, str] = msgspec.field(default_factory=lambda: {"cpu": "100m", "memory": "256Mi"})
+    limits: Mapping[str, str] = msgspec.field(default_factory=lambda: {"cpu": "1", "memory": "1Gi"})
     node_selector: Mapping[str, str] = {}
     tolerations: Sequence[Mapping[str, Any]] = ()
     image_pull_secrets: Sequence[str] = ()
@@ -154,7 +154,7 @@ def _pod(spec: LaunchSpec, namespace: str, secret: str, options: PodOptions) -> 
         "volumeMounts": [*mounts, *options.volume_mounts],
     }
     if spec.command:
-        container["command"] = list(spec.command)
+        container["command"] = [_literal(word) for word in spec.command]
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -183,11 +183,16 @@ def _pod(spec: LaunchSpec, namespace: str, secret: str, options: PodOptions) -> 
 
 def _environment(spec: LaunchSpec, namespace: str, secret: str) -> list[dict[str, Any]]:
     plain = {"K8S_NAMESPACE": namespace, **spec.environment}
-    variables: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in sorted(plain.items())]
+    variables: list[dict[str, Any]] = [{"name": name, "value": _literal(plain[name])} for name in sorted(plain)]
     variables.append({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
     for name, key in sorted(spec.secret_environment.items()):
         variables.append({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
     return variables
+
+
+def _literal(text: str) -> str:
+    """A text that Kubernetes leaves as it is: `$(NAME)` would be replaced by that variable, a secret's value included."""
+    return text.replace("$", "$$")
 
 
 def _restore(made: dict[str, Any], spec: LaunchSpec) -> None:

@@ -20,12 +20,14 @@ class Metadata(Object, frozen=True):
     """What every object has."""
 
     name: str = ""
+    namespace: str = ""
     uid: str = ""
     resource_version: str = ""
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
+    deletion_grace_period_seconds: int | None = None
 
 
 class Condition(Object, frozen=True):
@@ -58,6 +60,76 @@ class KubernetesJob(Object, frozen=True):
             if condition.type in {"Complete", "Failed"} and condition.status == "True":
                 return condition
         return None
+
+
+class Waiting(Object, frozen=True):
+    """A container that does not run yet."""
+
+    reason: str | None = None
+    message: str | None = None
+
+
+class Running(Object, frozen=True):
+    """A container that runs."""
+
+    started_at: datetime | None = None
+
+
+class Terminated(Object, frozen=True):
+    """A container that has ended. `message` is the end of its log where it failed."""
+
+    exit_code: int
+    reason: str | None = None
+    message: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class ContainerState(Object, frozen=True):
+    """One of the three."""
+
+    waiting: Waiting | None = None
+    running: Running | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(Object, frozen=True):
+    """How a container stands."""
+
+    name: str
+    state: ContainerState = ContainerState()
+
+
+class PodStatus(Object, frozen=True):
+    """How a pod stands."""
+
+    phase: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    conditions: tuple[Condition, ...] | None = None
+    container_statuses: tuple[ContainerStatus, ...] | None = None
+    init_container_statuses: tuple[ContainerStatus, ...] | None = None
+
+
+class Pod(Object, frozen=True):
+    """A pod."""
+
+    metadata: Metadata
+    status: PodStatus = PodStatus()
+
+    @property
+    def over(self) -> bool:
+        """None of its containers runs, nor will."""
+        return self.status.phase in {"Succeeded", "Failed"}
+
+    def condition(self, kind: str) -> Condition | None:
+        """The condition of this type."""
+        return next((found for found in self.status.conditions or () if found.type == kind), None)
+
+    def container(self, name: str) -> ContainerState:
+        """How one of its containers stands."""
+        statuses = self.status.container_statuses or ()
+        return next((found.state for found in statuses if found.name == name), ContainerState())
 
 
 class Status(Object, frozen=True):

@@ -101,6 +101,21 @@ class Reflector(Generic[K]):
                 await asyncio.sleep(delay)
             await asyncio.sleep(PAUSE)
 
+    def put(self, item: K) -> None:
+        """Take in an object that the API has just given out, unless the watch is that far already.
+
+        What it is beyond it knows better: the object may be gone again. (Versions of one resource grow; Kubernetes
+        promises that since 1.35, and etcd always kept it.)
+        """
+        if _number(item.metadata.resource_version) > _number(self._version):
+            self.objects[item.metadata.name] = item
+            self._changed(item)
+
+    def drop(self, name: str) -> None:
+        """The API has just said that there is none of this name."""
+        if (gone := self.objects.pop(name, None)) is not None:
+            self._changed(gone)
+
     async def _list(self) -> None:
         found: dict[str, K] = {}
         query = {"labelSelector": self._selector, "limit": str(PAGE)}
@@ -163,3 +178,7 @@ class Reflector(Generic[K]):
     def _heard(self) -> None:
         self.problem = ""
         self._backoff.clear(self._resource)
+
+
+def _number(version: str) -> int:
+    return int(version) if version.isdecimal() else 0

@@ -1,0 +1,166 @@
+"""What a worker's Job and its pods say of it, as the core's words.
+
+Whether it is over is the Job's to say: its condition comes after the last pod has ended, and stays when pods are
+collected. The pods say how it ended, whether it runs, and why it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from queue_manager.server.adapters.kubernetes.manifest import (
+    ATTEMPT,
+    CONTAINER,
+    JOB,
+    MANAGED_BY,
+    MANAGER,
+    QUEUE_ID,
+    SPEC_HASH,
+)
+from queue_manager.server.adapters.kubernetes.objects import Condition, ContainerState, KubernetesJob, Pod, Terminated
+from queue_manager.server.domain.launch import WorkerKey
+from queue_manager.server.domain.model import Reason, RunnerRef, StateReason, cut
+from queue_manager.server.domain.observation import Phase, WorkerStatus
+
+RUNNER: Final = "kubernetes"
+
+JOB_NAME_LABEL: Final = "batch.kubernetes.io/job-name"
+"""Kubernetes' own, on every pod of a Job."""
+
+IMAGE_TROUBLE: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
+CONTAINER_TROUBLE: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+"""What a container waits for that will not come by itself (kubelet's waiting reasons)."""
+
+CANNOT_START: Final = frozenset({"StartError", "ContainerCannotRun"})
+"""What a container ended of whose command could not be run."""
+
+
+def standing(key: WorkerKey, job: KubernetesJob, pods: Iterable[Pod]) -> WorkerStatus:
+    """How a worker stands, of which there is this Job, and these pods as far as they are known."""
+    pod = max(pods, key=_created, default=None)
+    state = pod.container(CONTAINER) if pod is not None else ContainerState()
+    ref = RunnerRef(runner=RUNNER, name=job.metadata.name, uid=job.metadata.uid, namespace=job.metadata.namespace)
+    spec_hash = _hash_of(key, job)
+    begun = state.running or state.terminated
+    start_time = _seconds(begun.started_at) if begun is not None else None
+    if (condition := job.ending) is not None:
+        ended = state.terminated
+        return WorkerStatus(
+            key=key,
+            phase=Phase.ENDED,
+            ref=ref,
+            spec_hash=spec_hash,
+            exit_code=_exit_code(condition, ended),
+            reason=_why_ended(condition, pod, ended),
+            start_time=start_time,
+            end_time=_seconds(ended.finished_at if ended else condition.last_transition_time),
+        )
+    if begun is not None:  # one that has ended is over when its Job says so
+        return WorkerStatus(key=key, phase=Phase.RUNNING, ref=ref, spec_hash=spec_hash, start_time=start_time)
+    reason = _why_waiting(pod, state) if pod is not None else None
+    return WorkerStatus(key=key, phase=Phase.WAITING, ref=ref, spec_hash=spec_hash, reason=reason)
+
+
+def is_explained(job: KubernetesJob, pods: Iterable[Pod]) -> bool:
+    """Whether these pods say how an ended Job's worker ended."""
+    return any(pod.container(CONTAINER).terminated is not None for pod in pods) or _succeeded(job.ending)
+
+
+def ended_by_us(key: WorkerKey, job: KubernetesJob, pods: Iterable[Pod]) -> WorkerStatus | None:
+    """How a worker ended whose Job was deleted with it, where a pod was seen to say so."""
+    pod = max(pods, key=_created, default=None)
+    terminated = pod.container(CONTAINER).terminated if pod is not None else None
+    if terminated is None:
+        return None
+    return WorkerStatus(
+        key=key,
+        phase=Phase.ENDED,
+        ref=RunnerRef(runner=RUNNER, name=job.metadata.name, uid=job.metadata.uid, namespace=job.metadata.namespace),
+        spec_hash=_hash_of(key, job),
+        exit_code=terminated.exit_code,
+        reason=_of_exit(terminated),
+        start_time=_seconds(terminated.started_at),
+        end_time=_seconds(terminated.finished_at),
+    )
+
+
+def _hash_of(key: WorkerKey, job: KubernetesJob) -> str:
+    """The specification's hash, where the Job is this very attempt's; else empty: somebody else has the name."""
+    labels = job.metadata.labels or {}
+    own = {MANAGED_BY: MANAGER, QUEUE_ID: key.queue_id, JOB: key.job, ATTEMPT: str(key.attempt)}
+    if any(labels.get(name) != value for name, value in own.items()):
+        return ""
+    return (job.metadata.annotations or {}).get(SPEC_HASH, "")
+
+
+def _succeeded(condition: Condition | None) -> bool:
+    return condition is not None and condition.type == "Complete"
+
+
+def _exit_code(condition: Condition, ended: Terminated | None) -> int | None:
+    """The worker's; None where its pod is gone and the Job does not say either."""
+    if ended is not None and (ended.exit_code != 0 or _succeeded(condition)):
+        return ended.exit_code
+    return 0 if _succeeded(condition) else None
+
+
+def _why_ended(condition: Condition, pod: Pod | None, ended: Terminated | None) -> StateReason | None:
+    """What is to be said of an end beyond the exit code."""
+    if _succeeded(condition):
+        return None
+    if condition.reason == "DeadlineExceeded":
+        return _reason(Reason.DEADLINE_EXCEEDED, "its Job was active longer than its deadline allows")
+    disruption = pod.condition("DisruptionTarget") if pod is not None else None
+    if disruption is not None and disruption.status == "True":
+        return _reason(Reason.EVICTED, f"{disruption.reason}: {disruption.message}")
+    if condition.reason == "PodFailurePolicy":
+        return _reason(Reason.EVICTED, condition.message or "its pod was evicted")
+    if pod is not None and pod.status.reason == "Evicted":
+        return _reason(Reason.EVICTED, pod.status.message or "its pod was evicted")
+    if ended is not None:
+        return _of_exit(ended)
+    return _reason(Reason.JOB_FAILED, f"its Job has failed ({condition.reason}: {condition.message}), its pod is gone")
+
+
+def _of_exit(ended: Terminated) -> StateReason | None:
+    """What is to be said of a container's end beyond its exit code."""
+    said = (ended.message or "").strip()
+    if ended.reason == "OOMKilled":
+        return _reason(Reason.OOM_KILLED, "it needed more memory than its limit allows; raise the target's limit")
+    if ended.reason in CANNOT_START:
+        return _reason(Reason.CONFIG_ERROR, f"its command cannot be run: {said or ended.reason}")
+    if ended.exit_code != 0 and said:
+        how = f"ended by signal {ended.exit_code - 128}" if ended.exit_code > 128 else f"exit code {ended.exit_code}"
+        return _reason(Reason.EXIT_CODE, f"{how}; the end of its log: {said[-512:]}")
+    return None
+
+
+def _why_waiting(pod: Pod, state: ContainerState) -> StateReason | None:
+    """Why a pod does not run, where that is more than that it takes a moment."""
+    scheduled = pod.condition("PodScheduled")
+    if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
+        return _reason(Reason.UNSCHEDULABLE, scheduled.message or "no node takes it")
+    first = [status.state for status in pod.status.init_container_statuses or ()]
+    for waiting in (state.waiting, *(before.waiting for before in first)):
+        if waiting is None:
+            continue
+        text = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason or ""
+        if waiting.reason in IMAGE_TROUBLE:
+            return _reason(Reason.IMAGE_PULL_FAILED, text)
+        if waiting.reason in CONTAINER_TROUBLE:
+            return _reason(Reason.CONFIG_ERROR, text)
+    return None
+
+
+def _reason(code: Reason, message: str) -> StateReason:
+    return StateReason(code=code, message=cut(message))
+
+
+def _created(pod: Pod) -> float:
+    return _seconds(pod.metadata.creation_timestamp) or 0.0
+
+
+def _seconds(time: datetime | None) -> float | None:
+    return None if time is None else time.timestamp()

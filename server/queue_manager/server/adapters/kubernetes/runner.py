@@ -1,0 +1,339 @@
+"""The `Runner` port over Kubernetes: a Job for each worker.
+
+A worker's name is its Job's, and Kubernetes takes a name once: however often a launch is repeated, by whichever server,
+there is one Job. What comes back is told by the watch of Jobs and pods (`reflector`), read by `diagnosis`; that there is
+none of a name is believed only when the API, asked for this very Job, says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from random import Random
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+import structlog
+
+from queue_manager.server.adapters.kubernetes import manifest
+from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
+from queue_manager.server.adapters.kubernetes.diagnosis import (
+    JOB_NAME_LABEL,
+    RUNNER,
+    ended_by_us,
+    is_explained,
+    standing,
+)
+from queue_manager.server.adapters.kubernetes.manifest import DEFAULT_OPTIONS, PodOptions
+from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Listed, Pod
+from queue_manager.server.adapters.kubernetes.reflector import Reflector
+from queue_manager.server.domain.errors import Unavailable
+from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
+from queue_manager.server.domain.model import Reason, StateReason, cut
+from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
+
+log = structlog.get_logger(__name__)
+
+LAUNCH_SETTLE: Final = 60.0
+"""Seconds after which a POST that was sent can no longer take effect: an API server gives up a request after 60 s
+(`--request-timeout`), also one that it has accepted and not begun."""
+
+SYNC_WAIT: Final = 10.0
+"""Seconds to wait for the first list of Jobs."""
+
+MUTATIONS: Final = 64
+"""Calls that change something and go on at the same time."""
+
+ENDS_KEPT: Final = 10_000
+"""Ends of workers that are remembered although their Jobs are gone."""
+
+
+class KubernetesRunner:
+    """Runs workers as Jobs of one namespace. `async with` opens and closes it; closing leaves them running."""
+
+    name = RUNNER
+    launch_settle = LAUNCH_SETTLE
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        rng: Random,
+        secret: str,
+        options: Mapping[str, PodOptions] | None = None,
+        start_allowance: float = manifest.START_ALLOWANCE,
+    ) -> None:
+        """`secret`: the Secret with the platform's secrets. `options`: by target; others have the defaults."""
+        self._api = api
+        self._secret = secret
+        self._options = options or {}
+        self._start_allowance = start_allowance
+        self._jobs = Reflector(api, "jobs", KubernetesJob, manifest.SELECTOR, changed=self._job_changed, rng=rng)
+        self._pods = Reflector(api, "pods", Pod, manifest.SELECTOR, changed=self._pod_changed, rng=rng)
+        self._pods_of: defaultdict[str, dict[str, Pod]] = defaultdict(dict)
+        """By the Job's name, then the pod's. Pods that have gone stay while their Job is there."""
+        self._deleted: set[str] = set()
+        """Uids of the Jobs that we are deleting."""
+        self._leaving: dict[str, KubernetesJob] = {}
+        """Those of them that are gone before the watch has told how their pods ended, by name."""
+        self._ends: OrderedDict[str, WorkerStatus] = OrderedDict()
+        """How workers ended that we deleted, by name."""
+        self._launches: dict[str, asyncio.Task[WorkerStatus | Refused]] = {}
+        self._mutations = asyncio.Semaphore(MUTATIONS)
+        self._wake: Callable[[str], None] = lambda _: None
+        self._running = AsyncExitStack()
+        self._job = msgspec.json.Decoder(KubernetesJob)
+        self._pod_list: msgspec.json.Decoder[Listed[Pod]] = msgspec.json.Decoder(Listed[Pod])
+
+    async def __aenter__(self) -> Self:
+        watching = [
+            asyncio.create_task(reflector.run(), name=f"watch {what}")
+            for what, reflector in (("jobs", self._jobs), ("pods", self._pods))
+        ]
+        for task in watching:
+            self._running.push_async_callback(_cancelled, task)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._launches:
+            await asyncio.wait(self._launches.values())
+        await self._running.aclose()
+
+    # --- the port ---
+
+    async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+        """See `ports.Runner`. Calls of the same name join; a call that is cancelled goes on by itself."""
+        name = spec.key.name
+        task = self._launches.get(name)
+        if task is None:
+            task = self._launches[name] = asyncio.create_task(self._launch(spec), name=f"launch {name}")
+            task.add_done_callback(lambda _: self._launches.pop(name, None))
+        return await asyncio.shield(task)
+
+    async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
+        """See `ports.Runner`."""
+        await self._synced()
+        under_way = [task for key in workers if (task := self._launches.get(key.name)) is not None]
+        if under_way:
+            await asyncio.wait(under_way)
+        return await asyncio.gather(*(self._observe(key) for key in workers))
+
+    async def delete(self, worker: WorkerKey, *, grace: float) -> None:
+        """See `ports.Runner`. The least grace that Kubernetes has is a second.
+
+        The pods go first, each with the grace that is asked for here: those that the Job takes with it would have their
+        own. Nothing comes after them, because a Job of ours makes one pod.
+        """
+        if (launching := self._launches.get(worker.name)) is not None:
+            await asyncio.wait([launching])
+        job = self._jobs.objects.get(worker.name) or await self._get(worker.name)
+        if job is None or job.ending is not None:
+            return
+        self._deleted.add(job.metadata.uid)
+        seconds = max(1, math.ceil(grace))
+        for pod in await self._list_pods(worker.name):
+            left = pod.metadata.deletion_grace_period_seconds
+            if not pod.over and (left is None or left > seconds):
+                await self._remove("pods", pod.metadata.name, pod.metadata.uid, gracePeriodSeconds=seconds)
+        if job.metadata.deletion_timestamp is None:
+            await self._remove("jobs", worker.name, job.metadata.uid, propagationPolicy="Foreground")
+
+    async def release(self, workers: Sequence[WorkerKey]) -> None:
+        """See `ports.Runner`. Kubernetes removes them an hour later."""
+        recorded = {
+            "metadata": {"annotations": {manifest.RECORDED: "true"}},
+            "spec": {"ttlSecondsAfterFinished": manifest.KEPT_RECORDED},
+        }
+        await asyncio.gather(*(self._patch(worker, recorded) for worker in workers))
+
+    async def forget(self, workers: Sequence[WorkerKey]) -> None:
+        """See `ports.Runner`. A worker that still runs is left as it is."""
+        for worker in workers:
+            self._ends.pop(worker.name, None)
+            job = await self._get(worker.name)
+            if job is None:
+                continue
+            if job.ending is None:
+                log.warning("a worker that is to be forgotten still runs", worker=worker.name)
+                continue
+            await self._remove("jobs", worker.name, job.metadata.uid, propagationPolicy="Background")
+            self._jobs.drop(worker.name)
+
+    def subscribe(self, wake: Callable[[str], None]) -> None:
+        """See `ports.Runner`."""
+        self._wake = wake
+
+    async def check(self) -> None:
+        """See `ports.Runner`."""
+        await self._synced()
+        for what, problem in (("jobs", self._jobs.problem), ("pods", self._pods.problem)):
+            if problem:
+                raise Unavailable(f"{what} of namespace {self._api.namespace} cannot be watched: {problem}")
+
+    # --- launching ---
+
+    async def _launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+        body = manifest.job(
+            spec,
+            namespace=self._api.namespace,
+            secret=self._secret,
+            options=self._options.get(spec.target, DEFAULT_OPTIONS),
+            start_allowance=self._start_allowance,
+        )
+        try:
+            async with self._mutations:
+                made = self._job.decode(await self._api.call("create", "jobs", body=body))
+        except Refusal as refusal:
+            if refusal.code == 409 and refusal.reason == "AlreadyExists":
+                return await self._adopt(spec.key)
+            return self._refused(spec.key, refusal)
+        except NoAnswer as error:  # whether it was made is seen by looking, or by the next launch of this name
+            log.info("a launch had no answer", worker=spec.key.name, error=str(error))
+            return await self._adopt(spec.key)
+        self._jobs.put(made)
+        return self._stands(spec.key, made)
+
+    async def _adopt(self, key: WorkerKey) -> WorkerStatus:
+        """What there is of that name, whoever made it."""
+        job = await self._get(key.name)
+        if job is None:
+            raise Unavailable(f"whether Job {key.name} was created cannot be said yet")
+        return await self._explained(key, job)
+
+    def _refused(self, key: WorkerKey, refusal: Refusal) -> Refused:
+        """What will never be accepted; what may be later is `Unavailable`."""
+        if refusal.code in {400, 404, 422}:
+            text = f"Kubernetes refuses its Job: {refusal.message}"
+            return Refused(key, StateReason(code=Reason.CONFIG_ERROR, message=cut(text)))
+        raise _unavailable("create jobs", refusal)
+
+    # --- looking ---
+
+    async def _observe(self, key: WorkerKey) -> WorkerStatus:
+        job = self._jobs.objects.get(key.name)
+        if job is None and (end := self._ends.get(key.name)) is not None:
+            return end
+        job = job or await self._get(key.name)
+        return WorkerStatus(key=key, phase=Phase.ABSENT) if job is None else await self._explained(key, job)
+
+    async def _explained(self, key: WorkerKey, job: KubernetesJob) -> WorkerStatus:
+        """How it stands; where it has ended and its pod's end has not come over the watch yet, the pod is asked for."""
+        if job.ending is not None and not is_explained(job, self._pods_of[key.name].values()):
+            self._pods_of[key.name].update((pod.metadata.name, pod) for pod in await self._list_pods(key.name))
+        return self._stands(key, job)
+
+    def _stands(self, key: WorkerKey, job: KubernetesJob) -> WorkerStatus:
+        return standing(key, job, self._pods_of[key.name].values() if key.name in self._pods_of else ())
+
+    async def _get(self, name: str) -> KubernetesJob | None:
+        """The Job, asked afresh."""
+        try:
+            job = self._job.decode(await self._api.call("get", "jobs", name))
+        except Refusal as refusal:
+            if refusal.code == 404 and refusal.reason == "NotFound":
+                self._jobs.drop(name)
+                return None
+            raise _unavailable(f"get job {name}", refusal) from refusal
+        except NoAnswer as error:
+            raise Unavailable(str(error)) from error
+        self._jobs.put(job)
+        return job
+
+    async def _list_pods(self, job_name: str) -> Sequence[Pod]:
+        """The pods of a Job, asked afresh."""
+        try:
+            query = {"labelSelector": f"{JOB_NAME_LABEL}={job_name}"}
+            return self._pod_list.decode(await self._api.call("list", "pods", query=query)).items
+        except Refusal as refusal:
+            raise _unavailable(f"list pods of {job_name}", refusal) from refusal
+        except NoAnswer as error:
+            raise Unavailable(str(error)) from error
+
+    async def _synced(self) -> None:
+        """Once the Jobs and pods that there are have been listed. Raises `Unavailable`."""
+        try:
+            async with asyncio.timeout(SYNC_WAIT):
+                await self._jobs.synced.wait()
+                await self._pods.synced.wait()
+        except TimeoutError as error:
+            why = self._jobs.problem or self._pods.problem or "the API has not answered yet"
+            raise Unavailable(f"namespace {self._api.namespace} has not been listed: {why}") from error
+
+    # --- changing ---
+
+    async def _remove(self, resource: str, name: str, uid: str, **options: Any) -> None:
+        """Delete this very object; one that is gone, or has made way for another of its name, is none of ours."""
+        body = {"preconditions": {"uid": uid}, **options}
+        try:
+            async with self._mutations:
+                await self._api.call("delete", resource, name, body=body)
+        except Refusal as refusal:
+            if refusal.code not in {404, 409}:
+                raise _unavailable(f"delete {resource} {name}", refusal) from refusal
+        except NoAnswer as error:
+            raise Unavailable(str(error)) from error
+
+    async def _patch(self, worker: WorkerKey, body: Mapping[str, Any]) -> None:
+        try:
+            async with self._mutations:
+                await self._api.call("patch", "jobs", worker.name, body=body)
+        except Refusal as refusal:
+            if refusal.code != 404:
+                raise _unavailable(f"patch job {worker.name}", refusal) from refusal
+        except NoAnswer as error:
+            raise Unavailable(str(error)) from error
+
+    # --- what the watch brings ---
+
+    def _job_changed(self, job: KubernetesJob) -> None:
+        name, uid = job.metadata.name, job.metadata.uid
+        if name not in self._jobs.objects:
+            pods = self._pods_of.pop(name, {})
+            if uid in self._deleted:
+                self._deleted.discard(uid)
+                if not self._remember(job, pods.values()) and any(pod in self._pods.objects for pod in pods):
+                    self._leaving[name] = job
+        self._wake((job.metadata.labels or {}).get(manifest.QUEUE_ID, ""))
+
+    def _pod_changed(self, pod: Pod) -> None:
+        labels, name = pod.metadata.labels or {}, pod.metadata.name
+        job_name, is_there = labels.get(JOB_NAME_LABEL, ""), pod.metadata.name in self._pods.objects
+        if (job := self._leaving.get(job_name)) is not None:
+            if self._remember(job, [pod]) or not is_there:
+                del self._leaving[job_name]
+        elif is_there or job_name in self._jobs.objects:
+            self._pods_of[job_name][name] = pod
+        else:
+            self._pods_of.pop(job_name, None)
+        self._wake(labels.get(manifest.QUEUE_ID, ""))
+
+    def _remember(self, job: KubernetesJob, pods: Iterable[Pod]) -> bool:
+        """How a worker ended that we deleted. Whether its pods say so."""
+        labels = job.metadata.labels or {}
+        key = WorkerKey(
+            labels.get(manifest.QUEUE_ID, ""),
+            labels.get(manifest.JOB, ""),
+            int(labels.get(manifest.ATTEMPT, "0")),
+            job.metadata.name,
+        )
+        if (end := ended_by_us(key, job, pods)) is None:
+            return False
+        self._ends[key.name] = end
+        if len(self._ends) > ENDS_KEPT:
+            self._ends.popitem(last=False)
+        return True
+
+
+def _unavailable(what: str, refusal: Refusal) -> Unavailable:
+    return Unavailable(f"{what}: {refusal}", retry_after=refusal.retry_after)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
