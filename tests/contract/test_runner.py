@@ -398,6 +398,7 @@ async def test_without_grace_it_is_killed_at_once(rig: Rig, runner: Runner) -> N
     assert (await ended(runner)).exit_code == 137
 
 
+@pytest.mark.parametrize("rig", [LOCAL, SCRIPTED], indirect=True)  # Kubernetes cannot: kubernetes/kubernetes#83916
 async def test_a_smaller_grace_hastens_a_deletion_and_a_greater_one_does_not_delay_it(rig: Rig, runner: Runner) -> None:
     """The smallest that was asked for counts."""
     await launched(runner, spec(script=f"trap '' TERM; echo > {rig.shared}/ready; while :; do sleep 0.02; done"))

@@ -22,7 +22,7 @@ from queue_manager.server.application.outbox import Outbox
 from queue_manager.server.application.ports import Bus, Clock, Runner, WorkerCommand
 from queue_manager.server.application.records import Records, Transition
 from queue_manager.server.application.workqueue import Backoff, WorkQueue
-from queue_manager.server.domain.errors import NotFound, Unavailable
+from queue_manager.server.domain.errors import Declined, NotFound, Unavailable
 from queue_manager.server.domain.history import Entry, Event
 from queue_manager.server.domain.launch import LaunchSpecs, worker_key
 from queue_manager.server.domain.lifecycle import advance, reduce
@@ -182,7 +182,8 @@ class Controller:
                 await self._bus.prepare(queue)
             answers = await _all([self._launch(queue, job) for job in jobs])
         except Unavailable as error:
-            answers = [Delayed(worker_key(queue, job), f"the bus is not ready: {error.message}") for job in jobs]
+            text = f"the bus is not ready: {error.message}"
+            answers = [Delayed(worker_key(queue, job), text, unsure=False) for job in jobs]
         if any(isinstance(answer, Delayed) for answer in answers):
             self._launches.failed(queue.queue_id)
         else:
@@ -196,7 +197,7 @@ class Controller:
             answer = await self._runner.launch(dataclasses.replace(spec, spec_hash=job.status.spec_hash))
         except Unavailable as error:
             self._instruments.launched("unavailable")
-            return Delayed(spec.key, error.message)
+            return Delayed(spec.key, error.message, unsure=not isinstance(error, Declined))
         if isinstance(answer, Refused):
             self._instruments.launched("refused")
             return answer

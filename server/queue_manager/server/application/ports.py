@@ -121,7 +121,8 @@ class Runner(Protocol):
     async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
         """Start the worker, or find the one that an earlier call of the same name started; never two.
 
-        Raises `Unavailable` where it cannot be said whether it started: the caller looks again later.
+        Raises `Unavailable` where it cannot be said whether it started: the caller looks again later; `Declined` where it
+        certainly has not, and will not.
         """
 
     async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
@@ -131,7 +132,8 @@ class Runner(Protocol):
         """Begin to end the worker: SIGTERM, and SIGKILL after `grace` seconds (0: at once). Returns without waiting.
 
         It is over when `observe` says ENDED or ABSENT; a launch of that name that is still under way takes no effect
-        after that (but see `launch_settle`). Idempotent; a smaller grace hastens a deletion under way.
+        after that (but see `launch_settle`). Idempotent; a smaller grace hastens a deletion under way, where the runner can
+        do that (Kubernetes keeps to the grace that was given first).
         """
 
     async def release(self, workers: Sequence[WorkerKey]) -> None:

@@ -155,6 +155,10 @@ class Unavailable(QueueManagerError):
         self.retry_after = retry_after
 
 
+class Declined(Unavailable):
+    """It was asked, and said not now: nothing was done, and nothing is under way."""
+
+
 class ShuttingDown(Unavailable):
     """This server is going away."""
 

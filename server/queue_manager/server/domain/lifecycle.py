@@ -58,8 +58,8 @@ def reduce(queue: Queue, observation: Observation, *, now: float, timings: Timin
             return _update(queue, key.job, lambda job: _seen(job, observation, now, timings))
         case Refused(key=key, reason=reason):
             return _update(queue, key.job, lambda job: _refused(job, key.attempt, reason, now, timings))
-        case Delayed(key=key, message=message):
-            return _update(queue, key.job, lambda job: _delayed(job, key.attempt, message))
+        case Delayed(key=key):
+            return _update(queue, key.job, lambda job: _delayed(job, observation))
         case Recovered():
             return replace(queue, jobs=tuple(_unsure(job) for job in queue.jobs))
         case Heard(reports=reports):
@@ -138,8 +138,9 @@ def _gone(job: Job, now: float, timings: Timings) -> JobStatus:
     """There is no worker of that name. Before its launch was confirmed that says nothing, unless it can no more come."""
     status = job.status
     if status.state is JobState.LAUNCHING:
-        ending = status.ending
-        settled = ending is not None and now >= ending.time + timings.launch_settle
+        if (ending := status.ending) is None:
+            return status
+        settled = not status.launch_unsure or now >= ending.time + timings.launch_settle
         return _end(job, status, now) if settled else status
     return _end(job, status, now)
 
@@ -178,12 +179,12 @@ def _unsure(job: Job) -> Job:
     return replace(job, status=replace(job.status, launch_unsure=True))
 
 
-def _delayed(job: Job, attempt: int, message: str) -> JobStatus:
+def _delayed(job: Job, delayed: Delayed) -> JobStatus:
     status = job.status
-    if attempt != status.attempt or status.state is not JobState.LAUNCHING:
+    if delayed.key.attempt != status.attempt or status.state is not JobState.LAUNCHING:
         return status
-    reason = StateReason(code=Reason.WAITING_FOR_RUNNER, message=cut(message))
-    return replace(status, reason=reason, launch_unsure=True)
+    reason = StateReason(code=Reason.WAITING_FOR_RUNNER, message=cut(delayed.message))
+    return replace(status, reason=reason, launch_unsure=status.launch_unsure or delayed.unsure)
 
 
 def _lag(queue: Queue, job: Job, lag: int | None, now: float) -> JobStatus:

@@ -57,6 +57,8 @@ class Delayed:
 
     key: WorkerKey
     message: str
+    unsure: bool = True
+    """Whether it may have been launched all the same, or may yet be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def _due(queue: Queue, job: Job, timings: Timings) -> Iterator[float]:
         return
     if status.ending is not None:
         yield delete_at(job, status.ending, timings)
-        if status.state is JobState.LAUNCHING:
+        if status.state is JobState.LAUNCHING and status.launch_unsure:
             yield status.ending.time + timings.launch_settle
         return
     if status.state in {JobState.LAUNCHING, JobState.STARTING} and status.launch_time is not None:

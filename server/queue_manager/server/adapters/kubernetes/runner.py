@@ -31,7 +31,7 @@ from queue_manager.server.adapters.kubernetes.diagnosis import (
 from queue_manager.server.adapters.kubernetes.manifest import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Listed, Pod
 from queue_manager.server.adapters.kubernetes.reflector import Reflector
-from queue_manager.server.domain.errors import Unavailable
+from queue_manager.server.domain.errors import Declined, Unavailable
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Reason, StateReason, cut
 from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
@@ -211,6 +211,8 @@ class KubernetesRunner:
         if refusal.code in {400, 404, 422}:
             text = f"Kubernetes refuses its Job: {refusal.message}"
             return Refused(key, StateReason(code=Reason.CONFIG_ERROR, message=cut(text)))
+        if refusal.code < 500:
+            raise Declined(f"create jobs: {refusal}", retry_after=refusal.retry_after)
         raise _unavailable("create jobs", refusal)
 
     # --- looking ---
