@@ -273,8 +273,8 @@ def test_plaintext_kafka_needs_only_its_servers(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_joins_in_a_later_version_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Rather than being ignored."""
-    wrong = problems(monkeypatch, QM_RUNNER="kubernetes", QM_CATALOGUE="x.yaml", CA_PATH=str(tmp_path))
-    assert "Kubernetes joins in a later version" in wrong["QM_RUNNER"]
+    wrong = problems(monkeypatch, QM_RUNNER="nomad", QM_CATALOGUE="x.yaml", CA_PATH=str(tmp_path))
+    assert "must be 'local' or 'kubernetes'" in wrong["QM_RUNNER"]
     assert "later version" in wrong["QM_CATALOGUE"]
     assert "is not a file" in wrong["CA_PATH"]
 

@@ -22,6 +22,7 @@ from queue_manager.server.adapters.inprocess.clock import SystemClock
 from queue_manager.server.adapters.local.runner import LocalRunner
 from queue_manager.server.adapters.sqlite.store import SqliteStore
 from queue_manager.server.application.core import Core, CoreSettings
+from queue_manager.server.application.ports import Clock, Runner
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.launch import Platform
 from queue_manager.server.observability.instruments import MeteredInstruments
@@ -39,14 +40,19 @@ log = structlog.get_logger(__name__)
 SIMULATED_WORKER = (sys.executable, "-m", "queue_manager.server.simulated_worker")
 
 
+CA_IN_PODS = "/etc/streamforge/ca.crt"
+"""Where pods have the CA of the platform's services."""
+
+
 def platform(settings: Settings) -> Platform:
-    """What workers on this machine are told of the platform."""
+    """What workers are told of the platform."""
     kafka, arango = settings.kafka, settings.arango
+    ca_path = CA_IN_PODS if kafka.ca_path and settings.runner.on_kubernetes else str(kafka.ca_path or "")
     return Platform(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_user=kafka.user,
         kafka_password=kafka.password is not None,
-        ca_path=str(kafka.ca_path or ""),
+        ca_path=ca_path,
         arango_url=arango.url,
         arango_db=arango.db,
         arango_user=arango.user,
@@ -69,6 +75,36 @@ def core_settings(settings: Settings) -> CoreSettings:
     )
 
 
+async def open_runner(
+    settings: Settings, bus: InProcessBus, *, clock: Clock, metrics: Metrics, stack: AsyncExitStack
+) -> Runner:
+    """What runs the workers. Raises `Unavailable`."""
+    if not settings.runner.on_kubernetes:
+        local = LocalRunner(settings.storage.data_dir, sink=bus.deliver, clock=clock, secrets=settings.secrets())
+        bus.attach(await stack.enter_async_context(local))
+        return local
+    # The library costs half a second and 60 MB, so only where it is used.
+    from queue_manager.server.adapters.kubernetes import Api, KubernetesRunner  # noqa: PLC0415
+
+    api = await stack.enter_async_context(await Api.connect(settings.runner.namespace, observe=metrics.kubernetes_call))
+    runner = await stack.enter_async_context(
+        KubernetesRunner(
+            api,
+            rng=Random(),  # noqa: S311 - jitter
+            secret=settings.runner.secret,
+            observe=metrics.kubernetes_watch,
+        )
+    )
+
+    def tell_ages() -> None:
+        for resource, age in runner.watch_ages().items():
+            metrics.kubernetes_watch_age_seconds.labels(resource).set(age)
+
+    metrics.before_sample.append(tell_ages)
+    log.info("kubernetes", namespace=api.namespace, server=api.server)
+    return runner
+
+
 async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None = None) -> None:
     """Serve until SIGTERM, SIGINT or `stop`. Raises `QueueManagerError` where a part cannot be opened."""
     stop = stop or asyncio.Event()
@@ -84,17 +120,14 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             SqliteStore(settings.storage.data_dir, keep=settings.storage.history, observe=metrics.store_operation)
         )
         bus = await stack.enter_async_context(InProcessBus(settings.storage.data_dir, clock=clock))
-        runner = await stack.enter_async_context(
-            LocalRunner(settings.storage.data_dir, sink=bus.deliver, clock=clock, secrets=settings.secrets())
-        )
-        bus.attach(runner)
+        runner = await open_runner(settings, bus, clock=clock, metrics=metrics, stack=stack)
         core = Core(
             store=store,
             runner=runner,
             bus=bus,
             clock=clock,
             rng=Random(),  # noqa: S311 - ids and jitter, not secrets
-            catalogue=builtin_catalogue(settings.images(), SIMULATED_WORKER),
+            catalogue=builtin_catalogue(settings.images(), () if settings.runner.on_kubernetes else SIMULATED_WORKER),
             platform=platform(settings),
             settings=core_settings(settings),
             encode_queue=QueueEncoder(),

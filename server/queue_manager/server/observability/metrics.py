@@ -150,6 +150,32 @@ class Metrics:
             "Messages of workers by outcome: accepted, unknown (of no queue here), unreadable.",
             ("outcome",),
         )
+        self.kubernetes_calls_total = add(
+            Counter,
+            "kubernetes_calls_total",
+            "Calls to the Kubernetes API by what came of them: the HTTP status, or timeout, cut, cancelled.",
+            ("verb", "resource", "code"),
+        )
+        self.kubernetes_call_duration_seconds = add(
+            Histogram,
+            "kubernetes_call_duration_seconds",
+            "How long calls to the Kubernetes API took, in seconds; watches as long as they were open.",
+            ("verb", "resource"),
+            buckets=FAST,
+        )
+        self.kubernetes_watch_events_total = add(
+            Counter,
+            "kubernetes_watch_events_total",
+            "What befell the watches of the Kubernetes API: relist (all was listed), expired (410), failed.",
+            ("resource", "event"),
+        )
+        self.kubernetes_watch_age_seconds = add(
+            Gauge,
+            "kubernetes_watch_age_seconds",
+            "Seconds since the watch of a resource last said anything; bookmarks come about once a minute.",
+            ("resource",),
+        )
+
         self.published_events_total = add(Counter, "published_events_total", "Events that went out on the bus.")
         self.outbox_depth = add(Gauge, "outbox_depth", "Queues with events that have not gone out yet.")
 
@@ -171,6 +197,15 @@ class Metrics:
         """An operation of the store ended; the store's `observe`."""
         self.store_operations_total.labels(operation, "ok" if ok else "failed").inc()
         self.store_operation_duration_seconds.labels(operation).observe(seconds)
+
+    def kubernetes_call(self, verb: str, resource: str, code: str, seconds: float) -> None:
+        """A call to the Kubernetes API ended; the `observe` of its adapter."""
+        self.kubernetes_calls_total.labels(verb, resource, code).inc()
+        self.kubernetes_call_duration_seconds.labels(verb, resource).observe(seconds)
+
+    def kubernetes_watch(self, resource: str, event: str) -> None:
+        """Something befell a watch."""
+        self.kubernetes_watch_events_total.labels(resource, event).inc()
 
     def call_began(self, method: str) -> float:
         """A gRPC call of this method, as the contract names it, began: when, on the performance counter."""

@@ -137,9 +137,6 @@ def _check_arango(present: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _check_choices(present: Mapping[str, str]) -> Iterator[Problem]:
-    if present.get("QM_RUNNER", "").lower() == "kubernetes":
-        what = "this version runs workers as local processes only, Kubernetes joins in a later version"
-        yield Problem("QM_RUNNER", what, "unset it or set it to local")
     if "QM_CATALOGUE" in present:
         what = "this version has the built-in targets only, a catalogue of your own joins in a later version"
         yield Problem("QM_CATALOGUE", what, "unset it")

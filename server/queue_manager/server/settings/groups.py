@@ -20,6 +20,7 @@ from queue_manager.server.settings.kinds import (
     Namespace,
     PositiveDuration,
     Secret,
+    SecretName,
     Servers,
     Size,
     Topic,
@@ -110,18 +111,30 @@ class StorageSettings(Group):
 class RunnerSettings(Group):
     """What runs the workers."""
 
-    runner: Annotated[Literal["local"], Lowered] = variable(
+    runner: Annotated[Literal["local", "kubernetes"], Lowered] = variable(
         "QM_RUNNER",
         "local",
-        "What runs the workers. This version has `local`: processes on this machine. `kubernetes` joins in a later "
-        "version.",
+        "What runs the workers: `local`, processes on this machine, or `kubernetes`, a Job for each, in the cluster of "
+        "`KUBECONFIG` (or `~/.kube/config`), else in the one that the server itself runs in.",
     )
     namespace: Namespace = variable(
         "K8S_NAMESPACE",
         "",
-        "Kubernetes namespace of the workers; handed to them as it is. Default: none with `local`.",
+        "Kubernetes namespace of the workers; handed to them as it is. Default: the kubeconfig's or the pod's own; none "
+        "with `local`.",
         validate_default=False,
     )
+    secret: SecretName = variable(
+        "QM_KUBERNETES_SECRET",
+        "streamforge-workers",
+        "Kubernetes Secret in the workers' namespace from which they get passwords (keys `kafka-password`, "
+        "`arango-password`, and those that targets name) and, where `CA_PATH` is set, the CA (key `ca.crt`).",
+    )
+
+    @property
+    def on_kubernetes(self) -> bool:
+        """Workers are Kubernetes Jobs."""
+        return self.runner == "kubernetes"
 
 
 class KafkaSettings(Group):

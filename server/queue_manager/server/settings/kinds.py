@@ -19,6 +19,7 @@ _SIZES: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _HOST_AND_PORT: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s\[\]:,/]+):(?P<port>\d{1,5})")
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SECRET_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
 def parse_duration(value: object) -> float:
@@ -110,6 +111,12 @@ def _namespace(value: str) -> str:
     return value
 
 
+def _secret_name(value: str) -> str:
+    if not _SECRET_NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no name of a Secret; use up to 253 lower-case letters, digits, '-' and '.'")
+    return value
+
+
 def _url(value: str) -> str:
     if not re.match(r"https?://[^/\s]", value):
         raise ValueError("must be a URL like http://arangodb:8529")
@@ -137,6 +144,7 @@ Listen = Annotated[ListenAddress, BeforeValidator(ListenAddress.parse)]
 Servers = Annotated[str, AfterValidator(_servers)]
 Topic = Annotated[str, AfterValidator(_topic)]
 Namespace = Annotated[str, AfterValidator(_namespace)]
+SecretName = Annotated[str, AfterValidator(_secret_name)]
 Url = Annotated[str, AfterValidator(_url)]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 """A path; `~` is the user's home, which no shell has replaced in a `.env` file."""

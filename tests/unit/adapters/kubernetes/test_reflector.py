@@ -21,9 +21,10 @@ from tests.support.local_workers import until
 class Copy:
     """A reflector at work, and what it told."""
 
-    def __init__(self, told: list[str], jobs: Reflector[KubernetesJob]) -> None:
+    def __init__(self, told: list[str], jobs: Reflector[KubernetesJob], befallen: list[str]) -> None:
         self.told = told
         self.jobs = jobs
+        self.befallen = befallen
 
     @property
     def names(self) -> list[str]:
@@ -35,15 +36,22 @@ class Copy:
 async def reflected(cluster: FakeKubernetes) -> AsyncIterator[Copy]:
     """A copy of it, once it has been listed."""
     told: list[str] = []
+    befallen: list[str] = []
     async with cluster.serve() as api:
         jobs = Reflector(
-            api, "jobs", KubernetesJob, "a=b", changed=lambda job: told.append(job.metadata.name), rng=Random(1)
+            api,
+            "jobs",
+            KubernetesJob,
+            "a=b",
+            changed=lambda job: told.append(job.metadata.name),
+            rng=Random(1),
+            observe=lambda _, befell: befallen.append(befell),
         )
         task = asyncio.create_task(jobs.run())
         try:
             async with asyncio.timeout(20):
                 await jobs.synced.wait()
-            yield Copy(told, jobs)
+            yield Copy(told, jobs, befallen)
         finally:
             task.cancel()
             await asyncio.wait([task])
@@ -79,7 +87,7 @@ async def test_a_watch_that_ends_is_resumed_where_it_was_bookmarks_included() ->
     cluster.watches += [lines(event("MODIFIED", "a", "6"), event("BOOKMARK", "", "90")), lines()]
     async with reflected(cluster) as copy:
         await until(lambda: cluster.watched_from == ["5", "90", "90"])
-        assert copy.jobs.relists == 1
+        assert copy.befallen == ["relist"]
         assert copy.names == ["a"]
 
 
@@ -101,7 +109,7 @@ async def test_where_the_version_is_gone_everything_is_listed_and_what_is_missin
 
     cluster.watches.append(meanwhile)
     async with reflected(cluster) as copy:
-        await until(lambda: copy.jobs.relists == 2)
+        await until(lambda: copy.befallen == ["relist", "expired", "relist"])
         assert copy.names == ["b", "c"]
         assert sorted(copy.told) == ["a", "a", "b", "c"], "b has not changed"
 

@@ -1,1 +1,6 @@
-"""Workers as Kubernetes Jobs: one Job for each worker, named after it, launched once."""
+"""Workers as Kubernetes Jobs."""
+
+from queue_manager.server.adapters.kubernetes.api import Api
+from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
+
+__all__ = ["Api", "KubernetesRunner"]

@@ -86,6 +86,11 @@ class Api:
         client.user_agent = "streamforge-queue-manager"
         return cls(client, namespace or own or "default", observe=observe)
 
+    @property
+    def server(self) -> str:
+        """The URL of the API server."""
+        return str(self._client.configuration.host)
+
     async def __aenter__(self) -> Self:
         return self
 

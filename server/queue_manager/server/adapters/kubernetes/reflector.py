@@ -37,6 +37,10 @@ PATIENCE: Final = 3
 """Watches that may fail in a row before everything is listed again."""
 
 
+Observe = Callable[[str, str], None]
+"""Told of what befalls a watch: the resource, and `relist`, `expired` or `failed`."""
+
+
 class Kept(Protocol):
     """An object with its metadata."""
 
@@ -56,19 +60,27 @@ class Reflector(Generic[K]):
     """The objects of one resource by name, as of a moment ago."""
 
     def __init__(
-        self, api: Api, resource: str, kind: type[K], selector: str, *, changed: Callable[[K], None], rng: Random
+        self,
+        api: Api,
+        resource: str,
+        kind: type[K],
+        selector: str,
+        *,
+        changed: Callable[[K], None],
+        rng: Random,
+        observe: Observe = lambda *_: None,
     ) -> None:
         """`kind`: what the objects are decoded into. `changed` is given each object that came, changed, or has gone."""
         self.objects: dict[str, K] = {}
         self.synced = asyncio.Event()
         """Set once everything has been listed."""
-        self.relists = 0
         self.problem = ""
         """Why it is not up to date now; empty where it is."""
         self._api = api
         self._resource = resource
         self._selector = selector
         self._changed = changed
+        self._observe = observe
         self._rng = rng
         self._backoff = Backoff(rng)
         self._object = msgspec.json.Decoder(kind)
@@ -78,6 +90,7 @@ class Reflector(Generic[K]):
         self._status = msgspec.json.Decoder(Status)
         self._version = ""
         self._listed_at = 0.0
+        self._heard_at = monotonic()
 
     async def run(self) -> None:
         """Keep the copy up to date until cancelled."""
@@ -90,9 +103,11 @@ class Reflector(Generic[K]):
                 failures = 0
             except Gone:
                 self._version = ""
+                self._observe(self._resource, "expired")
             except (Refusal, NoAnswer, msgspec.DecodeError, ValueError) as error:
                 failures += 1
                 self.problem = str(error)
+                self._observe(self._resource, "failed")
                 if failures >= PATIENCE:
                     failures, self._version = 0, ""
                 at_least = (error.retry_after or 0.0) if isinstance(error, Refusal) else 0.0
@@ -132,7 +147,7 @@ class Reflector(Generic[K]):
             query["continue"] = page.metadata.continue_
         before, self.objects = self.objects, found
         self._version, self._listed_at = page.metadata.resource_version, monotonic()
-        self.relists += 1
+        self._observe(self._resource, "relist")
         self._heard()
         self.synced.set()
         for name, item in found.items():
@@ -175,7 +190,13 @@ class Reflector(Generic[K]):
             self.objects[item.metadata.name] = item
         self._changed(item)
 
+    @property
+    def age(self) -> float:
+        """Seconds since anything was heard."""
+        return monotonic() - self._heard_at
+
     def _heard(self) -> None:
+        self._heard_at = monotonic()
         self.problem = ""
         self._backoff.clear(self._resource)
 

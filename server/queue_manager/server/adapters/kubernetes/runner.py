@@ -30,7 +30,7 @@ from queue_manager.server.adapters.kubernetes.diagnosis import (
 )
 from queue_manager.server.adapters.kubernetes.manifest import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Listed, Pod
-from queue_manager.server.adapters.kubernetes.reflector import Reflector
+from queue_manager.server.adapters.kubernetes.reflector import Observe, Reflector
 from queue_manager.server.domain.errors import Declined, Unavailable
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Reason, StateReason, cut
@@ -66,14 +66,17 @@ class KubernetesRunner:
         secret: str,
         options: Mapping[str, PodOptions] | None = None,
         start_allowance: float = manifest.START_ALLOWANCE,
+        observe: Observe = lambda *_: None,
     ) -> None:
         """`secret`: the Secret with the platform's secrets. `options`: by target; others have the defaults."""
         self._api = api
         self._secret = secret
         self._options = options or {}
         self._start_allowance = start_allowance
-        self._jobs = Reflector(api, "jobs", KubernetesJob, manifest.SELECTOR, changed=self._job_changed, rng=rng)
-        self._pods = Reflector(api, "pods", Pod, manifest.SELECTOR, changed=self._pod_changed, rng=rng)
+        self._jobs = Reflector(
+            api, "jobs", KubernetesJob, manifest.SELECTOR, changed=self._job_changed, rng=rng, observe=observe
+        )
+        self._pods = Reflector(api, "pods", Pod, manifest.SELECTOR, changed=self._pod_changed, rng=rng, observe=observe)
         self._pods_of: defaultdict[str, dict[str, Pod]] = defaultdict(dict)
         """By the Job's name, then the pod's. Pods that have gone stay while their Job is there."""
         self._deleted: set[str] = set()
@@ -175,6 +178,10 @@ class KubernetesRunner:
         for what, problem in (("jobs", self._jobs.problem), ("pods", self._pods.problem)):
             if problem:
                 raise Unavailable(f"{what} of namespace {self._api.namespace} cannot be watched: {problem}")
+
+    def watch_ages(self) -> Mapping[str, float]:
+        """By resource: seconds since its watch last said anything."""
+        return {"jobs": self._jobs.age, "pods": self._pods.age}
 
     # --- launching ---
 
