@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from queue_manager.server.application.core import Core
 from queue_manager.server.application.ports import QueueFilter
 from queue_manager.server.domain.errors import InvalidRequest, NotFound, RequestIdReused, Unavailable
-from queue_manager.server.domain.launch import LaunchSpec
+from queue_manager.server.domain.launch import LaunchSpec, WorkerKey, worker_key
 from queue_manager.server.domain.model import (
     DependencyCondition,
     FailurePolicy,
@@ -23,7 +24,7 @@ from queue_manager.server.domain.model import (
     StateReason,
     StopMode,
 )
-from queue_manager.server.domain.observation import Refused, WorkerStatus
+from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
 from queue_manager.server.domain.request import DependencyRequest, JobRequest, StartRequest
 from tests.unit.application import EPOCH, Bus, Runner, Store, core
 from tests.unit.domain.samples import job, start
@@ -261,6 +262,29 @@ async def test_what_a_step_decides_at_its_end_is_done_at_once() -> None:
         assert [j.status.state for j in ended.jobs] == [JobState.STOPPED, JobState.FAILED]
         assert ended.status.end_time is not None
         assert ended.status.end_time - ended.spec.create_time < 1.0
+
+
+async def test_what_becomes_due_while_a_call_is_made_is_done_after_it() -> None:
+    """One worker's last word has been waited for long enough while the other's deletion takes its time."""
+    async with serving() as server:
+
+        async def slowly(worker: WorkerKey, *, grace: float) -> None:
+            await asyncio.sleep(4)
+            server.runner.workers.pop(worker.name)
+
+        server.runner.delete = slowly  # type: ignore[method-assign]
+        queue, _ = await server.start(start(job(), job(timeout=3.0)))
+        await asyncio.sleep(0.1)
+        first = worker_key(queue, queue.jobs[0]).name
+        server.runner.workers[first] = dataclasses.replace(
+            server.runner.workers[first], phase=Phase.ENDED, exit_code=0, end_time=EPOCH
+        )
+        server.runner.wake(queue.queue_id)
+        await server.core.hub.until_ended(queue.queue_id)
+        ended = await server.core.service.get(queue.queue_id)
+        assert ended.jobs[0].status.exit_code == 0
+        assert ended.jobs[0].status.end_time is not None
+        assert ended.jobs[0].status.end_time - ended.spec.create_time < 7.1, "deleting took from 3 to 7"
 
 
 # --- Stopping ---------------------------------------------------------------------------------------------------------

@@ -105,25 +105,28 @@ class Controller:
         if record is None or record.queue.settled:
             self._forget(queue_id)
             return None
-        queue, todo = record.queue, Plan()
+        queue, todo, applied = record.queue, Plan(), self._clock.now()
         if not queue.ended:
             if queue_id in self._recovered:
                 queue = await self._apply(queue_id, [Recovered()])
                 self._recovered.discard(queue_id)
-            queue = await self._apply(queue_id, await self._observe(queue))
+            seen = await self._observe(queue)
+            applied = self._clock.now()
+            queue = await self._apply(queue_id, seen)
             todo = plan(queue, now=self._clock.now(), timings=self._timings)
             answers = await self._execute(queue, todo)
             if answers:
+                applied = self._clock.now()
                 queue = await self._apply(queue_id, answers)
-        now = self._clock.now()
-        after = plan(queue, now=now, timings=self._timings)
+        # What became due after the record was last looked at, while calls were made, is due still.
+        after = plan(queue, now=applied, timings=self._timings)
         if after.settle:
             return await self._settle(queue)
         waits = [self._launches.wait(queue_id)] if after.launch else []
         if {job.name for job, _ in after.delete} - {job.name for job, _ in todo.delete}:
             waits.append(0.0)  # decided by what this step's calls answered
         if after.wake_at is not None:
-            waits.append(max(0.0, after.wake_at - now))
+            waits.append(max(0.0, after.wake_at - self._clock.now()))
         return min(waits, default=None)
 
     async def _observe(self, queue: Queue) -> Sequence[WorkerStatus]:
