@@ -165,7 +165,12 @@ class KubernetesRig:
         async with (
             await Api.connect(self._namespace) as api,
             KubernetesRunner(
-                api, rng=Random(1), secret=SECRET, options={"loader-producer": options}, start_allowance=0
+                api,
+                rng=Random(1),
+                clock=WallClock(),
+                secret=SECRET,
+                options={"loader-producer": options},
+                start_allowance=0,
             ) as runner,
         ):
             yield runner

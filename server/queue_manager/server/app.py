@@ -84,13 +84,15 @@ async def open_runner(
         bus.attach(await stack.enter_async_context(local))
         return local
     # The library costs half a second and 60 MB, so only where it is used.
-    from queue_manager.server.adapters.kubernetes import Api, KubernetesRunner  # noqa: PLC0415
+    from queue_manager.server.adapters.kubernetes import Api, KubernetesRunner, Patience  # noqa: PLC0415
 
     api = await stack.enter_async_context(await Api.connect(settings.runner.namespace, observe=metrics.kubernetes_call))
     runner = await stack.enter_async_context(
         KubernetesRunner(
             api,
             rng=Random(),  # noqa: S311 - jitter
+            clock=clock,
+            patience=Patience(pull=settings.runner.pull_grace, schedule=settings.runner.schedule_grace),
             secret=settings.runner.secret,
             observe=metrics.kubernetes_watch,
         )

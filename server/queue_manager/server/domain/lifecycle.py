@@ -118,8 +118,7 @@ def _seen(job: Job, seen: WorkerStatus, now: float, timings: Timings) -> JobStat
             return replace(status, state=JobState.FAILED, reason=reason, end_time=now)
         status = replace(status, state=JobState.STARTING, reason=None, runner=seen.ref, accept_time=now)
     if seen.phase is Phase.WAITING:
-        news = status.state is JobState.STARTING and status.reason != seen.reason
-        return replace(status, reason=seen.reason) if news else status
+        return _waits(status, seen, now)
     if status.state is JobState.STARTING:
         start = seen.start_time if seen.start_time is not None else now
         runner = seen.ref or status.runner
@@ -131,6 +130,18 @@ def _seen(job: Job, seen: WorkerStatus, now: float, timings: Timings) -> JobStat
             status = replace(status, worker_end_time=now, exit_code=seen.exit_code, exit_reason=seen.reason)
         if seen.telemetry_complete:
             return _end(job, status, now)
+    return status
+
+
+def _waits(status: JobStatus, seen: WorkerStatus, now: float) -> JobStatus:
+    if status.state is not JobState.STARTING:
+        return status
+    if seen.reason != status.reason:
+        status = replace(status, reason=seen.reason)
+    if seen.hopeless and seen.reason is not None and status.ending is None:
+        why, reason = Ending.REFUSED, seen.reason
+        ending = EndIntent(why=why, time=now, delete_at=now, grace=0.0, message=reason.message, code=reason.code)
+        status = replace(status, ending=ending)
     return status
 
 

@@ -125,7 +125,7 @@ class Ending(StrEnum):
     START_TIMEOUT = "START_TIMEOUT"
     DEADLINE = "DEADLINE"
     REFUSED = "REFUSED"
-    """The runner refuses it; an earlier call that had no answer may still have been accepted."""
+    """The runner refuses it, or has taken it and says that it will never run."""
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -37,6 +37,8 @@ class WorkerStatus:
     """Of an ENDED worker, 128 + n for signal n; None: nobody knows (it vanished)."""
     reason: StateReason | None = None
     """Why it waits, or what the runner says of its end beyond the exit code."""
+    hopeless: bool = False
+    """Of one that waits: what it waits for, as `reason` has it, will not come by itself."""
     start_time: float | None = None
     end_time: float | None = None
     telemetry_complete: bool = False

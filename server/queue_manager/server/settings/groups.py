@@ -130,6 +130,16 @@ class RunnerSettings(Group):
         "Kubernetes Secret in the workers' namespace from which they get passwords (keys `kafka-password`, "
         "`arango-password`, and those that targets name) and, where `CA_PATH` is set, the CA (key `ca.crt`).",
     )
+    pull_grace: Duration = variable(
+        "QM_KUBERNETES_PULL_GRACE",
+        180.0,
+        "How long a pod may wait for its image before its job has failed. A registry that is restarted is back by then.",
+    )
+    schedule_grace: Duration = variable(
+        "QM_KUBERNETES_SCHEDULE_GRACE",
+        600.0,
+        "How long a pod may wait for a node before its job has failed. An autoscaler needs some minutes for a new one.",
+    )
 
     @property
     def on_kubernetes(self) -> bool:

@@ -32,6 +32,7 @@ _METHODS: Final = {"create": "POST", "get": "GET", "list": "GET", "watch": "GET"
 _PATHS: Final = {
     "jobs": "/apis/batch/v1/namespaces/{namespace}/jobs",
     "pods": "/api/v1/namespaces/{namespace}/pods",
+    "events": "/api/v1/namespaces/{namespace}/events",
 }
 _MERGE_PATCH: Final = "application/merge-patch+json"
 

@@ -7,6 +7,7 @@ collected. The pods say how it ended, whether it runs, and why it does not.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -19,7 +20,14 @@ from queue_manager.server.adapters.kubernetes.manifest import (
     QUEUE_ID,
     SPEC_HASH,
 )
-from queue_manager.server.adapters.kubernetes.objects import Condition, ContainerState, KubernetesJob, Pod, Terminated
+from queue_manager.server.adapters.kubernetes.objects import (
+    Condition,
+    ContainerState,
+    Event,
+    KubernetesJob,
+    Pod,
+    Terminated,
+)
 from queue_manager.server.domain.launch import WorkerKey
 from queue_manager.server.domain.model import Reason, RunnerRef, StateReason, cut
 from queue_manager.server.domain.observation import Phase, WorkerStatus
@@ -29,16 +37,57 @@ RUNNER: Final = "kubernetes"
 JOB_NAME_LABEL: Final = "batch.kubernetes.io/job-name"
 """Kubernetes' own, on every pod of a Job."""
 
-IMAGE_TROUBLE: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
+NEVER: Final = frozenset({"ErrImageNeverPull", "InvalidImageName"})
+PULLING: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
 CONTAINER_TROUBLE: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 """What a container waits for that will not come by itself (kubelet's waiting reasons)."""
+
+LOOK_FOR_PODS: Final = 5.0
+"""Seconds after which a Job without a pod is looked at again: what keeps its pod out tells nobody."""
 
 CANNOT_START: Final = frozenset({"StartError", "ContainerCannotRun"})
 """What a container ended of whose command could not be run."""
 
 
-def standing(key: WorkerKey, job: KubernetesJob, pods: Iterable[Pod]) -> WorkerStatus:
-    """How a worker stands, of which there is this Job, and these pods as far as they are known."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Seconds that a worker may wait, by what it waits for, before it is given up."""
+
+    pull: float = 180.0
+    """For its image, from when it has a node: a registry that is restarted is back by then."""
+    configure: float = 180.0
+    """For what its container needs: a Secret or volume that somebody is just making."""
+    schedule: float = 600.0
+    """For a node: an autoscaler needs some minutes for a new one."""
+    admit: float = 60.0
+    """To be let in, where a rule of the namespace keeps its pod out. A quota is waited for without end."""
+
+
+PATIENT: Final = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """Why a worker waits, and from when on that is hopeless (UTC epoch seconds; None: never)."""
+
+    reason: StateReason
+    until: float | None
+
+
+def standing(
+    key: WorkerKey,
+    job: KubernetesJob,
+    pods: Iterable[Pod],
+    *,
+    now: float,
+    kept_out: Event | None = None,
+    patience: Patience = PATIENT,
+) -> tuple[WorkerStatus, float | None]:
+    """How a worker stands, of which there is this Job, and these pods as far as they are known.
+
+    `kept_out`: the event that says why there is no pod. The second is when it is to be looked at again although nothing
+    happens, UTC epoch seconds.
+    """
     pod = max(pods, key=_created, default=None)
     state = pod.container(CONTAINER) if pod is not None else ContainerState()
     ref = RunnerRef(runner=RUNNER, name=job.metadata.name, uid=job.metadata.uid, namespace=job.metadata.namespace)
@@ -47,7 +96,7 @@ def standing(key: WorkerKey, job: KubernetesJob, pods: Iterable[Pod]) -> WorkerS
     start_time = _seconds(begun.started_at) if begun is not None else None
     if (condition := job.ending) is not None:
         ended = state.terminated
-        return WorkerStatus(
+        status = WorkerStatus(
             key=key,
             phase=Phase.ENDED,
             ref=ref,
@@ -57,10 +106,21 @@ def standing(key: WorkerKey, job: KubernetesJob, pods: Iterable[Pod]) -> WorkerS
             start_time=start_time,
             end_time=_seconds(ended.finished_at if ended else condition.last_transition_time),
         )
+        return status, None
     if begun is not None:  # one that has ended is over when its Job says so
-        return WorkerStatus(key=key, phase=Phase.RUNNING, ref=ref, spec_hash=spec_hash, start_time=start_time)
-    reason = _why_waiting(pod, state) if pod is not None else None
-    return WorkerStatus(key=key, phase=Phase.WAITING, ref=ref, spec_hash=spec_hash, reason=reason)
+        return WorkerStatus(key=key, phase=Phase.RUNNING, ref=ref, spec_hash=spec_hash, start_time=start_time), None
+    wait = _kept_out(kept_out, job, patience) if pod is None else _waiting(pod, state, patience)
+    status = WorkerStatus(
+        key=key,
+        phase=Phase.WAITING,
+        ref=ref,
+        spec_hash=spec_hash,
+        reason=wait.reason if wait else None,
+        hopeless=wait is not None and wait.until is not None and wait.until <= now,
+    )
+    if pod is None:
+        return status, now + LOOK_FOR_PODS
+    return status, wait.until if wait and not status.hopeless else None
 
 
 def is_explained(job: KubernetesJob, pods: Iterable[Pod]) -> bool:
@@ -137,21 +197,37 @@ def _of_exit(ended: Terminated) -> StateReason | None:
     return None
 
 
-def _why_waiting(pod: Pod, state: ContainerState) -> StateReason | None:
+def _waiting(pod: Pod, state: ContainerState, patience: Patience) -> _Wait | None:
     """Why a pod does not run, where that is more than that it takes a moment."""
+    created = _created(pod)
     scheduled = pod.condition("PodScheduled")
+    since = _seconds(scheduled.last_transition_time) or created if scheduled is not None else created
     if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
-        return _reason(Reason.UNSCHEDULABLE, scheduled.message or "no node takes it")
+        reason = _reason(Reason.UNSCHEDULABLE, scheduled.message or "no node takes it")
+        return _Wait(reason, since + patience.schedule)
     first = [status.state for status in pod.status.init_container_statuses or ()]
     for waiting in (state.waiting, *(before.waiting for before in first)):
         if waiting is None:
             continue
         text = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason or ""
-        if waiting.reason in IMAGE_TROUBLE:
-            return _reason(Reason.IMAGE_PULL_FAILED, text)
+        if waiting.reason in NEVER:
+            return _Wait(_reason(Reason.IMAGE_PULL_FAILED, text), since)
+        if waiting.reason in PULLING:
+            busy = "pull QPS exceeded" in text  # the node's own limit: its turn comes
+            return _Wait(_reason(Reason.IMAGE_PULL_FAILED, text), None if busy else since + patience.pull)
         if waiting.reason in CONTAINER_TROUBLE:
-            return _reason(Reason.CONFIG_ERROR, text)
+            return _Wait(_reason(Reason.CONFIG_ERROR, text), since + patience.configure)
     return None
+
+
+def _kept_out(event: Event | None, job: KubernetesJob, patience: Patience) -> _Wait | None:
+    """Why a Job has no pod."""
+    if event is None:
+        return None
+    if "exceeded quota" in event.message:
+        return _Wait(_reason(Reason.QUOTA_EXCEEDED, event.message), None)
+    created = _seconds(job.metadata.creation_timestamp) or 0.0
+    return _Wait(_reason(Reason.CONFIG_ERROR, event.message), created + patience.admit)
 
 
 def _reason(code: Reason, message: str) -> StateReason:

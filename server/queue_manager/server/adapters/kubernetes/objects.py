@@ -132,6 +132,15 @@ class Pod(Object, frozen=True):
         return next((found.state for found in statuses if found.name == name), ContainerState())
 
 
+class Event(Object, frozen=True):
+    """Something that was noted of an object."""
+
+    metadata: Metadata
+    reason: str = ""
+    message: str = ""
+    last_timestamp: datetime | None = None
+
+
 class Status(Object, frozen=True):
     """What the API answers instead of an object, when it refuses."""
 

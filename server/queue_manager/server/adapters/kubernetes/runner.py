@@ -23,14 +23,18 @@ from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
 from queue_manager.server.adapters.kubernetes.diagnosis import (
     JOB_NAME_LABEL,
+    LOOK_FOR_PODS,
+    PATIENT,
     RUNNER,
+    Patience,
     ended_by_us,
     is_explained,
     standing,
 )
 from queue_manager.server.adapters.kubernetes.manifest import DEFAULT_OPTIONS, PodOptions
-from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Listed, Pod
+from queue_manager.server.adapters.kubernetes.objects import Event, KubernetesJob, Listed, Pod
 from queue_manager.server.adapters.kubernetes.reflector import Observe, Reflector
+from queue_manager.server.application.ports import Clock
 from queue_manager.server.domain.errors import Declined, Unavailable
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Reason, StateReason, cut
@@ -65,6 +69,8 @@ class KubernetesRunner:
         rng: Random,
         secret: str,
         options: Mapping[str, PodOptions] | None = None,
+        clock: Clock,
+        patience: Patience = PATIENT,
         start_allowance: float = manifest.START_ALLOWANCE,
         observe: Observe = lambda *_: None,
     ) -> None:
@@ -72,6 +78,8 @@ class KubernetesRunner:
         self._api = api
         self._secret = secret
         self._options = options or {}
+        self._clock = clock
+        self._patience = patience
         self._start_allowance = start_allowance
         self._jobs = Reflector(
             api, "jobs", KubernetesJob, manifest.SELECTOR, changed=self._job_changed, rng=rng, observe=observe
@@ -86,10 +94,13 @@ class KubernetesRunner:
         self._ends: OrderedDict[str, WorkerStatus] = OrderedDict()
         """How workers ended that we deleted, by name."""
         self._launches: dict[str, asyncio.Task[WorkerStatus | Refused]] = {}
+        self._looks: dict[str, asyncio.TimerHandle] = {}
+        """When to look again at workers that wait, by name."""
         self._mutations = asyncio.Semaphore(MUTATIONS)
         self._wake: Callable[[str], None] = lambda _: None
         self._running = AsyncExitStack()
         self._job = msgspec.json.Decoder(KubernetesJob)
+        self._event_list: msgspec.json.Decoder[Listed[Event]] = msgspec.json.Decoder(Listed[Event])
         self._pod_list: msgspec.json.Decoder[Listed[Pod]] = msgspec.json.Decoder(Listed[Pod])
 
     async def __aenter__(self) -> Self:
@@ -106,6 +117,8 @@ class KubernetesRunner:
     ) -> None:
         if self._launches:
             await asyncio.wait(self._launches.values())
+        for timer in self._looks.values():
+            timer.cancel()
         await self._running.aclose()
 
     # --- the port ---
@@ -204,7 +217,7 @@ class KubernetesRunner:
             log.info("a launch had no answer", worker=spec.key.name, error=str(error))
             return await self._adopt(spec.key)
         self._jobs.put(made)
-        return self._stands(spec.key, made)
+        return await self._explained(spec.key, made)
 
     async def _adopt(self, key: WorkerKey) -> WorkerStatus:
         """What there is of that name, whoever made it."""
@@ -233,12 +246,39 @@ class KubernetesRunner:
 
     async def _explained(self, key: WorkerKey, job: KubernetesJob) -> WorkerStatus:
         """How it stands; where it has ended and its pod's end has not come over the watch yet, the pod is asked for."""
-        if job.ending is not None and not is_explained(job, self._pods_of[key.name].values()):
-            self._pods_of[key.name].update((pod.metadata.name, pod) for pod in await self._list_pods(key.name))
-        return self._stands(key, job)
+        pods = self._pods_of.get(key.name, {})
+        if job.ending is not None and not is_explained(job, pods.values()):
+            pods = {pod.metadata.name: pod for pod in await self._list_pods(key.name)}
+            if pods:
+                self._pods_of[key.name].update(pods)
+        now = self._clock.now()
+        created = job.metadata.creation_timestamp
+        late = created is not None and now >= created.timestamp() + LOOK_FOR_PODS
+        kept_out = await self._why_no_pod(job) if late and not pods and job.ending is None else None
+        status, look_at = standing(key, job, pods.values(), now=now, kept_out=kept_out, patience=self._patience)
+        self._look_again(key, None if look_at is None else look_at - now)
+        return status
 
-    def _stands(self, key: WorkerKey, job: KubernetesJob) -> WorkerStatus:
-        return standing(key, job, self._pods_of[key.name].values() if key.name in self._pods_of else ())
+    def _look_again(self, key: WorkerKey, delay: float | None) -> None:
+        """Have its queue looked at after so many seconds, and not at another time that was set before."""
+        if (timer := self._looks.pop(key.name, None)) is not None:
+            timer.cancel()
+        if delay is not None:
+            self._looks[key.name] = asyncio.get_running_loop().call_later(delay, self._look, key)
+
+    def _look(self, key: WorkerKey) -> None:
+        self._looks.pop(key.name, None)
+        self._wake(key.queue_id)
+
+    async def _why_no_pod(self, job: KubernetesJob) -> Event | None:
+        """The newest event that says why a Job's pod could not be made."""
+        query = {"fieldSelector": f"involvedObject.uid={job.metadata.uid},reason=FailedCreate"}
+        try:
+            events = self._event_list.decode(await self._api.call("list", "events", query=query)).items
+        except (Refusal, NoAnswer) as error:  # it is only for people
+            log.info("events cannot be read", worker=job.metadata.name, error=str(error))
+            return None
+        return max(events, key=lambda event: int(event.metadata.resource_version), default=None)
 
     async def _get(self, name: str) -> KubernetesJob | None:
         """The Job, asked afresh."""
