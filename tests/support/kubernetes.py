@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from kubernetes_asyncio.client import ApiClient, Configuration, CoreV1Api, V1Namespace, V1ObjectMeta, V1Secret
 from kubernetes_asyncio.config.kube_config import load_kube_config
+
+from queue_manager.server.adapters.inprocess.bus import InProcessBus
+from queue_manager.server.adapters.kubernetes.api import Api
+from queue_manager.server.adapters.kubernetes.diagnosis import PATIENT, Patience
+from queue_manager.server.adapters.kubernetes.manifest import PodOptions
+from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
+from queue_manager.server.adapters.sqlite.store import SqliteStore
+from queue_manager.server.application.core import Core, CoreSettings
+from queue_manager.server.application.instruments import Instruments
+from queue_manager.server.domain.catalogue import Catalogue, Target, TargetType
+from queue_manager.server.domain.launch import Platform
+from queue_manager.server.domain.model import Lifetime
+from queue_manager.server.domain.request import JobRequest, StartRequest
+from queue_manager.server.domain.timings import Timings
+from queue_manager.server.rpc.convert import encode_event
+from queue_manager.server.rpc.encoder import QueueEncoder
+from tests.support.local_workers import WallClock
 
 SECRET = "streamforge-workers"
 BUSYBOX = "localhost/busybox:1"
@@ -41,3 +62,49 @@ async def remove_namespace(name: str) -> None:
     """It goes, with all that is in it, in its own time."""
     async with core_api() as core:
         await core.delete_namespace(name)
+
+
+@asynccontextmanager
+async def manager(
+    namespace: str, folder: Path, catalogue: Catalogue, options: Mapping[str, PodOptions], patience: Patience = PATIENT
+) -> AsyncIterator[Core]:
+    """A manager's core, whose workers are pods of this namespace."""
+    clock = WallClock()
+    async with (
+        await Api.connect(namespace) as api,
+        KubernetesRunner(api, rng=Random(1), clock=clock, secret=SECRET, options=options, patience=patience) as runner,
+        SqliteStore(folder) as store,
+        InProcessBus(folder, clock=clock) as bus,
+    ):
+        core = Core(
+            store=store,
+            runner=runner,
+            bus=bus,
+            clock=clock,
+            rng=Random(),
+            catalogue=catalogue,
+            platform=Platform(),
+            settings=CoreSettings(timings=Timings(verdict_grace=0.5, delete_retry=2.0)),
+            encode_queue=QueueEncoder(),
+            encode_event=encode_event,
+            instruments=Instruments(),
+        )
+        working = asyncio.create_task(core.run())
+        await core.ready.wait()
+        try:
+            yield core
+        finally:
+            await core.service.drain()
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+
+def target(name: str, script: str, *, image: str = BUSYBOX, **more: Any) -> Target:
+    """A target that runs a shell script to its end."""
+    kind = TargetType(name="run", lifetime=Lifetime.FINITE, default_image=image)
+    return Target(name=name, types=(kind,), command=("/bin/sh", "-c", script), **more)
+
+
+def start(*targets: str, **fields: Any) -> StartRequest:
+    """A queue of these targets."""
+    return StartRequest(symbol="BTCUSDT", requests=[JobRequest(target=name, type="run") for name in targets], **fields)

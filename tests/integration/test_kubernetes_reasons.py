@@ -1,0 +1,193 @@
+"""Each way in which a worker can fail to run, provoked on a real node: what its job then says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from kubernetes_asyncio.client import V1Eviction, V1ObjectMeta, V1ResourceQuota, V1ResourceQuotaSpec
+
+from queue_manager.server.adapters.kubernetes.api import Api
+from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
+from queue_manager.server.adapters.kubernetes.manifest import PodOptions
+from queue_manager.server.application.core import Core
+from queue_manager.server.domain.catalogue import Catalogue
+from queue_manager.server.domain.model import Job, JobState, Queue, Reason, StopMode
+from tests.support.kubernetes import core_api, make_namespace, manager, needs_cluster, remove_namespace, start, target
+from tests.support.local_workers import until
+
+pytestmark = [pytest.mark.integration, needs_cluster]
+
+SLEEP = "exec sleep 300"
+HASTY = Patience(pull=2.0, configure=2.0, schedule=2.0, admit=2.0)
+
+TARGETS = Catalogue.of(
+    [
+        target("no-such-image", SLEEP, image="localhost/none:1"),
+        target("never-pulled", SLEEP, image="localhost/none:1"),
+        target("no-image-name", SLEEP, image="localhost/UPPER:1"),
+        target("no-such-secret", SLEEP, secret_environment={"TOKEN": "unheard-of"}),
+        target("no-node", SLEEP),
+        target("hungry", "tail /dev/zero"),
+        target("failing", "echo first; echo the last word; exit 3"),
+        target("no-command", SLEEP),
+        target("sleeper", SLEEP),
+        target("done", "exit 0"),
+    ]
+)
+OPTIONS = {
+    "never-pulled": PodOptions(image_pull_policy="Never"),
+    "no-node": PodOptions(node_selector={"no": "node"}),
+    "hungry": PodOptions(requests={"memory": "16Mi"}, limits={"memory": "16Mi"}),
+    "no-command": PodOptions(
+        patch={"spec": {"template": {"spec": {"containers": [{"name": "worker", "command": ["/no/such/file"]}]}}}}
+    ),
+}
+
+
+@pytest.fixture
+async def namespace() -> AsyncIterator[str]:
+    """A namespace of the cluster."""
+    name = await make_namespace({})
+    yield name
+    await remove_namespace(name)
+
+
+@pytest.fixture
+async def core(namespace: str, tmp_path: Path) -> AsyncIterator[Core]:
+    """A manager that loses its patience soon."""
+    async with manager(namespace, tmp_path, TARGETS, OPTIONS, HASTY) as opened:
+        yield opened
+
+
+async def begun(core: Core, *targets: str) -> str:
+    """A queue of these targets."""
+    return (await core.service.start(start(*targets), requested_by="tests")).queue.queue_id
+
+
+async def ended(core: Core, queue_id: str) -> Queue:
+    """The queue once it has ended."""
+    async with asyncio.timeout(90):
+        await core.hub.until_ended(queue_id)
+    return await core.service.get(queue_id)
+
+
+async def running(core: Core, queue_id: str) -> None:
+    """Wait until all its jobs run."""
+
+    async def all_run() -> bool:
+        return all(job.status.state is JobState.RUNNING for job in (await core.service.get(queue_id)).jobs)
+
+    await until(all_run, within=60)
+
+
+def said(job: Job) -> tuple[JobState, Reason | None, str]:
+    """A job's state, and why."""
+    reason = job.status.reason
+    return job.status.state, reason.code if reason else None, reason.message if reason else ""
+
+
+EXPECTED = {
+    "no-such-image": (JobState.FAILED, Reason.IMAGE_PULL_FAILED, "localhost/none:1"),
+    "never-pulled": (JobState.FAILED, Reason.IMAGE_PULL_FAILED, "ErrImageNeverPull"),
+    "no-image-name": (JobState.FAILED, Reason.IMAGE_PULL_FAILED, "InvalidImageName"),
+    "no-such-secret": (JobState.FAILED, Reason.CONFIG_ERROR, "unheard-of"),
+    "no-node": (JobState.FAILED, Reason.UNSCHEDULABLE, "didn't match Pod's node affinity/selector"),
+    "hungry": (JobState.FAILED, Reason.OOM_KILLED, "memory"),
+    "failing": (JobState.FAILED, Reason.EXIT_CODE, "exit code 3; the end of its log: first\nthe last word"),
+    "no-command": (JobState.FAILED, Reason.CONFIG_ERROR, "/no/such/file"),
+    "done": (JobState.FINISHED, Reason.NEVER_REPORTED, "exited with code 0"),
+}
+
+
+async def test_each_job_says_why_its_worker_did_not_make_it(core: Core, namespace: str) -> None:
+    """In one queue, side by side; and nothing of them is left that could still run."""
+    queue = await ended(core, await begun(core, *EXPECTED))
+    for job, (state, code, words) in zip(queue.jobs, EXPECTED.values(), strict=True):
+        found = said(job)
+        assert found[:2] == (state, code), found
+        assert words in found[2], found
+    async with await Api.connect(namespace) as api, core_api() as cluster:
+        del api
+        pods = (await cluster.list_namespaced_pod(namespace)).items
+        assert [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}] == []
+
+
+async def test_an_eviction_fails_its_job_and_starts_no_second_worker(core: Core, namespace: str) -> None:
+    """A drained node, a preemption: the disruption is named."""
+    queue_id = await begun(core, "sleeper")
+    await running(core, queue_id)
+    async with core_api() as cluster:
+        (pod,) = (await cluster.list_namespaced_pod(namespace)).items
+        body = V1Eviction(metadata=V1ObjectMeta(name=pod.metadata.name, namespace=namespace))
+        await cluster.create_namespaced_pod_eviction(pod.metadata.name, namespace, body)
+        queue = await ended(core, queue_id)
+        assert said(queue.jobs[0])[:2] == (JobState.FAILED, Reason.EVICTED), said(queue.jobs[0])
+        assert "EvictionByEvictionAPI" in said(queue.jobs[0])[2]
+        assert (
+            len({p.metadata.uid for p in (await cluster.list_namespaced_pod(namespace)).items} | {pod.metadata.uid})
+            == 1
+        )
+
+
+async def test_a_job_that_somebody_else_deletes_is_lost(core: Core, namespace: str) -> None:
+    """`kubectl delete job` behind the manager's back; the other worker goes on."""
+    queue_id = await begun(core, "sleeper", "sleeper")
+    await running(core, queue_id)
+    queue = await core.service.get(queue_id)
+    first = queue.jobs[0].status.runner
+    assert first is not None
+    async with await Api.connect(namespace) as api:
+        await api.call("delete", "jobs", first.name, body={"propagationPolicy": "Background"})
+
+    async def lost() -> bool:
+        return (await core.service.get(queue_id)).jobs[0].status.state is JobState.LOST
+
+    await until(lost)
+    jobs = (await core.service.get(queue_id)).jobs
+    assert said(jobs[0])[:2] == (JobState.LOST, Reason.JOB_DELETED_EXTERNALLY)
+    assert jobs[1].status.state is JobState.RUNNING
+
+
+async def test_a_quota_that_half_a_queue_hits_is_waited_for_and_named(core: Core, namespace: str) -> None:
+    """The jobs that are let in run; when there is room, the others do, too."""
+    async with core_api() as cluster:
+        quota = V1ResourceQuota(metadata=V1ObjectMeta(name="few"), spec=V1ResourceQuotaSpec(hard={"pods": "2"}))
+        await cluster.create_namespaced_resource_quota(namespace, quota)
+
+        async def counted() -> bool:
+            status = (await cluster.read_namespaced_resource_quota("few", namespace)).status
+            return status is not None and status.hard is not None
+
+        await until(counted)
+        queue_id = await begun(core, *["sleeper"] * 4)
+
+        async def half_waits() -> bool:
+            found = [said(job)[:2] for job in (await core.service.get(queue_id)).jobs]
+            waits = found.count((JobState.STARTING, Reason.QUOTA_EXCEEDED))
+            return waits == 2 and found.count((JobState.RUNNING, None)) == 2
+
+        await until(half_waits, within=60)
+        await cluster.delete_namespaced_resource_quota("few", namespace)
+        await running(core, queue_id)
+
+
+@pytest.mark.parametrize("mode", [StopMode.GRACEFUL, StopMode.FORCE])
+async def test_a_stop_leaves_no_pod_wherever_each_worker_is(core: Core, namespace: str, mode: StopMode) -> None:
+    """One pulls, one has no node, one runs, one is about to be made, one has ended."""
+    queue_id = await begun(core, "no-such-image", "no-node", "sleeper", "done", "hungry")
+    if mode is StopMode.GRACEFUL:
+
+        async def one_runs() -> bool:
+            return (await core.service.get(queue_id)).jobs[2].status.state is JobState.RUNNING
+
+        await until(one_runs)
+    await core.service.stop(queue_id, mode=mode, grace_period=1.0, reason="", by="tests")
+    queue = await ended(core, queue_id)
+    assert queue.status.state == "STOPPED"
+    assert queue.jobs[2].status.state is JobState.STOPPED
+    async with core_api() as cluster:
+        pods = (await cluster.list_namespaced_pod(namespace, label_selector=JOB_NAME_LABEL)).items
+        assert [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}] == []
