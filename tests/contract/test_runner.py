@@ -22,7 +22,7 @@ from typing import Protocol
 import pytest
 
 from queue_manager.server.adapters.kubernetes.api import Api
-from queue_manager.server.adapters.kubernetes.manifest import PodOptions
+from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
 from queue_manager.server.application.ports import Runner
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey

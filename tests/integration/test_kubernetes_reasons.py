@@ -11,7 +11,7 @@ from kubernetes_asyncio.client import V1Eviction, V1ObjectMeta, V1ResourceQuota,
 
 from queue_manager.server.adapters.kubernetes.api import Api
 from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
-from queue_manager.server.adapters.kubernetes.manifest import PodOptions
+from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import Job, JobState, Queue, Reason, StopMode
@@ -159,7 +159,7 @@ async def test_a_quota_that_half_a_queue_hits_is_waited_for_and_named(core: Core
 
         async def counted() -> bool:
             status = (await cluster.read_namespaced_resource_quota("few", namespace)).status
-            return status is not None and status.hard is not None
+            return bool(status.hard)
 
         await until(counted)
         queue_id = await begun(core, *["sleeper"] * 4)

@@ -17,9 +17,9 @@ from kubernetes_asyncio.client import ApiClient, Configuration, CoreV1Api, V1Nam
 from kubernetes_asyncio.config.kube_config import load_kube_config
 
 from queue_manager.server.adapters.inprocess.bus import InProcessBus
-from queue_manager.server.adapters.kubernetes.api import Api
+from queue_manager.server.adapters.kubernetes.api import TIMEOUT, Api
 from queue_manager.server.adapters.kubernetes.diagnosis import PATIENT, Patience
-from queue_manager.server.adapters.kubernetes.manifest import PodOptions
+from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
 from queue_manager.server.adapters.sqlite.store import SqliteStore
 from queue_manager.server.application.core import Core, CoreSettings
@@ -66,12 +66,18 @@ async def remove_namespace(name: str) -> None:
 
 @asynccontextmanager
 async def manager(
-    namespace: str, folder: Path, catalogue: Catalogue, options: Mapping[str, PodOptions], patience: Patience = PATIENT
+    namespace: str,
+    folder: Path,
+    catalogue: Catalogue,
+    options: Mapping[str, PodOptions],
+    patience: Patience = PATIENT,
+    *,
+    timeout: float = TIMEOUT,
 ) -> AsyncIterator[Core]:
     """A manager's core, whose workers are pods of this namespace."""
     clock = WallClock()
     async with (
-        await Api.connect(namespace) as api,
+        await Api.connect(namespace, timeout=timeout) as api,
         KubernetesRunner(api, rng=Random(1), clock=clock, secret=SECRET, options=options, patience=patience) as runner,
         SqliteStore(folder) as store,
         InProcessBus(folder, clock=clock) as bus,

@@ -201,7 +201,7 @@ def test_all_problems_come_at_once_a_line_each(monkeypatch: pytest.MonkeyPatch) 
         QM_LOG_FORMAT="xml",
         QM_LOG_LEVEL="loud",
         QM_RUNNER="docker",
-        QM_CATALOGUE="targets.yaml",
+        QM_KUBERNETES_SECRET="Not_One",
         K8S_NAMESPACE="Not_One",
         KAFKA_BOOTSTRAP_SERVERS="kafka",
         KAFKA_USER="u",
@@ -215,6 +215,7 @@ def test_all_problems_come_at_once_a_line_each(monkeypatch: pytest.MonkeyPatch) 
         "QM_RETENTION",
         "QM_RUNNER",
         "K8S_NAMESPACE",
+        "QM_KUBERNETES_SECRET",
         "QM_STOP_GRACE",
         "QM_HEARTBEAT",
         "QM_MAX_WATCHERS",
@@ -227,7 +228,6 @@ def test_all_problems_come_at_once_a_line_each(monkeypatch: pytest.MonkeyPatch) 
         "ARANGO_URL",
         "ARANGO_USER",
         "ARANGO_PASSWORD",
-        "QM_CATALOGUE",
     ]
     assert not any("pydantic" in text or "Value error" in text for text in wrong.values())
     assert "at least 1024" in wrong["QM_MAX_MESSAGE_BYTES"]
@@ -273,9 +273,8 @@ def test_plaintext_kafka_needs_only_its_servers(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_joins_in_a_later_version_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Rather than being ignored."""
-    wrong = problems(monkeypatch, QM_RUNNER="nomad", QM_CATALOGUE="x.yaml", CA_PATH=str(tmp_path))
+    wrong = problems(monkeypatch, QM_RUNNER="nomad", CA_PATH=str(tmp_path))
     assert "must be 'local' or 'kubernetes'" in wrong["QM_RUNNER"]
-    assert "later version" in wrong["QM_CATALOGUE"]
     assert "is not a file" in wrong["CA_PATH"]
 
 

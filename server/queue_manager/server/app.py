@@ -11,19 +11,23 @@ import gc
 import signal
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from random import Random
 
 import structlog
 
+from queue_manager.server.adapters.catalogue_file import read_catalogue
 from queue_manager.server.adapters.inprocess.bus import InProcessBus
 from queue_manager.server.adapters.inprocess.clock import SystemClock
+from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.local.runner import LocalRunner
 from queue_manager.server.adapters.sqlite.store import SqliteStore
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.ports import Clock, Runner
-from queue_manager.server.domain.builtin import builtin_catalogue
+from queue_manager.server.domain.builtin import adapted, builtin_targets
+from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.launch import Platform
 from queue_manager.server.observability.instruments import MeteredInstruments
 from queue_manager.server.observability.metrics import Metrics
@@ -75,16 +79,30 @@ def core_settings(settings: Settings) -> CoreSettings:
     )
 
 
+def read_targets(file: Path | None) -> tuple[Catalogue, Mapping[str, PodOptions]]:
+    """What can be launched, and what pods of it need. Raises `CatalogueError`."""
+    base = Catalogue.of(builtin_targets())
+    return (base, {}) if file is None else read_catalogue(file, base)
+
+
 async def open_runner(
-    settings: Settings, bus: InProcessBus, *, clock: Clock, metrics: Metrics, stack: AsyncExitStack
+    settings: Settings,
+    bus: InProcessBus,
+    pods: Mapping[str, PodOptions],
+    *,
+    clock: Clock,
+    metrics: Metrics,
+    stack: AsyncExitStack,
 ) -> Runner:
-    """What runs the workers. Raises `Unavailable`."""
+    """What runs the workers. `pods`: what those of targets need on Kubernetes. Raises `Unavailable`."""
     if not settings.runner.on_kubernetes:
         local = LocalRunner(settings.storage.data_dir, sink=bus.deliver, clock=clock, secrets=settings.secrets())
         bus.attach(await stack.enter_async_context(local))
         return local
     # The library costs half a second and 60 MB, so only where it is used.
-    from queue_manager.server.adapters.kubernetes import Api, KubernetesRunner, Patience  # noqa: PLC0415
+    from queue_manager.server.adapters.kubernetes.api import Api  # noqa: PLC0415
+    from queue_manager.server.adapters.kubernetes.diagnosis import Patience  # noqa: PLC0415
+    from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner  # noqa: PLC0415
 
     api = await stack.enter_async_context(await Api.connect(settings.runner.namespace, observe=metrics.kubernetes_call))
     runner = await stack.enter_async_context(
@@ -94,6 +112,7 @@ async def open_runner(
             clock=clock,
             patience=Patience(pull=settings.runner.pull_grace, schedule=settings.runner.schedule_grace),
             secret=settings.runner.secret,
+            options=pods,
             observe=metrics.kubernetes_watch,
         )
     )
@@ -114,6 +133,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
         log.info("part", part=part, choice=choice, why=why)
     for notice in settings.notices:
         log.warning("setting not read", notice=notice)
+    catalogue, pods = read_targets(settings.catalogue.file)
     clock = SystemClock()
     metrics = Metrics(version=version)
     async with AsyncExitStack() as stack:
@@ -122,14 +142,14 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             SqliteStore(settings.storage.data_dir, keep=settings.storage.history, observe=metrics.store_operation)
         )
         bus = await stack.enter_async_context(InProcessBus(settings.storage.data_dir, clock=clock))
-        runner = await open_runner(settings, bus, clock=clock, metrics=metrics, stack=stack)
+        runner = await open_runner(settings, bus, pods, clock=clock, metrics=metrics, stack=stack)
         core = Core(
             store=store,
             runner=runner,
             bus=bus,
             clock=clock,
             rng=Random(),  # noqa: S311 - ids and jitter, not secrets
-            catalogue=builtin_catalogue(settings.images(), () if settings.runner.on_kubernetes else SIMULATED_WORKER),
+            catalogue=adapted(catalogue, settings.images(), () if settings.runner.on_kubernetes else SIMULATED_WORKER),
             platform=platform(settings),
             settings=core_settings(settings),
             encode_queue=QueueEncoder(),

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 import queue_manager.server
 from queue_manager.server.domain.errors import (
     Conflict,
+    Declined,
     InvalidRequest,
     LimitExceeded,
     ListenError,
@@ -59,6 +60,7 @@ ERRORS: list[tuple[QueueManagerError, grpc.StatusCode]] = [
     (TooLarge(2_000_000, 1_048_576), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (LimitExceeded("too many watchers"), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (Unavailable("the store is out of reach"), grpc.StatusCode.UNAVAILABLE),
+    (Declined("too many requests"), grpc.StatusCode.UNAVAILABLE),
     (ShuttingDown("this server is going away"), grpc.StatusCode.UNAVAILABLE),
     (Conflict("changed"), grpc.StatusCode.ABORTED),
     (ListenError("QM_GRPC_LISTEN", "127.0.0.1:50051", "the port is in use"), grpc.StatusCode.INTERNAL),

@@ -28,7 +28,7 @@ from queue_manager.server.domain.launch import LaunchSpecs, worker_key
 from queue_manager.server.domain.lifecycle import advance, reduce
 from queue_manager.server.domain.model import Job, Queue
 from queue_manager.server.domain.observation import Delayed, Heard, Lag, Observation, Recovered, Refused, WorkerStatus
-from queue_manager.server.domain.planning import Plan, live, plan
+from queue_manager.server.domain.planning import Plan, is_due, live, plan
 from queue_manager.server.domain.timings import Timings
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,11 @@ class Controller:
             if queue_id in self._recovered:
                 queue = await self._apply(queue_id, [Recovered()])
                 self._recovered.discard(queue_id)
-            seen = await self._observe(queue)
+            try:
+                seen = await self._observe(queue)
+            except Unavailable as error:
+                await self._apply(queue_id, _delayed(queue, error))
+                raise
             applied = self._clock.now()
             queue = await self._apply(queue_id, seen)
             todo = plan(queue, now=self._clock.now(), timings=self._timings)
@@ -130,7 +134,8 @@ class Controller:
         return min(waits, default=None)
 
     async def _observe(self, queue: Queue) -> Sequence[WorkerStatus]:
-        keys = [worker_key(queue, job) for job in live(queue)]
+        """What the runner knows of its workers, less those for which it was not asked yet."""
+        keys = [worker_key(queue, job) for job in live(queue) if not is_due(job) or job.status.launch_unsure]
         return await self._runner.observe(keys) if keys else ()
 
     async def _apply(self, queue_id: str, observations: Sequence[Observation]) -> Queue:
@@ -288,3 +293,8 @@ async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
         if isinstance(result, BaseException):
             raise result
     return [result for result in results if not isinstance(result, BaseException)]
+
+
+def _delayed(queue: Queue, error: Unavailable) -> list[Observation]:
+    """What the jobs wait for whose launch is due, where the runner cannot be asked how they stand."""
+    return [Delayed(worker_key(queue, job), error.message, unsure=False) for job in live(queue) if is_due(job)]

@@ -109,26 +109,37 @@ SIMULATION: Final = (
 
 
 def builtin_catalogue(images: Mapping[str, str] | None = None, simulated_command: Sequence[str] = ()) -> Catalogue:
-    """The built-in catalogue.
+    """The built-in catalogue, adapted."""
+    return adapted(Catalogue.of(builtin_targets()), images or {}, simulated_command)
+
+
+def builtin_targets() -> tuple[Target, ...]:
+    """The platform's targets, as they are before anything is set."""
+    return _loader_producer(), _arango_connector(), _graph_builder(), _gnn_trainer(), _visualizer()
+
+
+def adapted(catalogue: Catalogue, images: Mapping[str, str], simulated_command: Sequence[str] = ()) -> Catalogue:
+    """The catalogue as it is on this installation.
 
     `images`: target → image that all its types run instead of their default ones. `simulated_command`: what every
-    target runs instead of its image's own command (a worker that only pretends); it brings the `simulate_*` parameters.
+    target that has no command runs instead of its image's own (a worker that only pretends); it brings the `simulate_*`
+    parameters.
     """
-    targets = (_loader_producer(), _arango_connector(), _graph_builder(), _gnn_trainer(), _visualizer())
-    return Catalogue.of(_adapt(target, images or {}, tuple(simulated_command)) for target in targets)
+    return Catalogue.of(_adapt(target, images, tuple(simulated_command)) for target in catalogue.targets.values())
 
 
 def _adapt(target: Target, images: Mapping[str, str], command: tuple[str, ...]) -> Target:
     def image(entry: TargetType) -> str:
-        own = DEFAULT_IMAGES.get(f"{target.name}/{entry.name}", DEFAULT_IMAGES[target.name])
-        return images.get(target.name) or own
+        own = DEFAULT_IMAGES.get(f"{target.name}/{entry.name}") or DEFAULT_IMAGES.get(target.name, "")
+        return images.get(target.name) or entry.default_image or own
 
+    simulated = () if target.command else command
     types = tuple(replace(entry, default_image=image(entry)) for entry in target.types)
     return replace(
         target,
         types=types,
-        command=command or target.command,
-        parameters=(*target.parameters, *(SIMULATION if command else ())),
+        command=target.command or command,
+        parameters=(*target.parameters, *(SIMULATION if simulated else ())),
     )
 
 

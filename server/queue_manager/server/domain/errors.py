@@ -158,6 +158,8 @@ class Unavailable(QueueManagerError):
 class Declined(Unavailable):
     """It was asked, and said not now: nothing was done, and nothing is under way."""
 
+    reason = "DECLINED"
+
 
 class ShuttingDown(Unavailable):
     """This server is going away."""

@@ -37,6 +37,11 @@ def live(queue: Queue) -> list[Job]:
     return [job for job in queue.jobs if job.status.state in LIVE]
 
 
+def is_due(job: Job) -> bool:
+    """Whether its worker is to be launched; where it was launched before without that we know, launching finds it."""
+    return job.status.state is JobState.LAUNCHING and job.status.ending is None
+
+
 def delete_at(job: Job, ending: EndIntent, timings: Timings) -> float:
     """When a worker that is to be ended is deleted.
 
@@ -54,7 +59,7 @@ def plan(queue: Queue, *, now: float, timings: Timings) -> Plan:
     if queue.ended:
         return Plan(settle=not queue.settled)
     alive = live(queue)
-    launch = tuple(job for job in alive if job.status.state is JobState.LAUNCHING and job.status.ending is None)
+    launch = tuple(job for job in alive if is_due(job))
     delete = tuple(
         (job, ending.grace)
         for job in alive

@@ -21,6 +21,7 @@ from queue_manager.server.settings.checks import Problem, SettingsError, check, 
 from queue_manager.server.settings.groups import (
     GROUPS,
     ArangoSettings,
+    CatalogueSettings,
     ControllerSettings,
     Group,
     GrpcSettings,
@@ -37,6 +38,7 @@ from queue_manager.server.settings.kinds import ListenAddress
 
 __all__ = [
     "ArangoSettings",
+    "CatalogueSettings",
     "ControllerSettings",
     "GrpcSettings",
     "ImageSettings",
@@ -64,6 +66,7 @@ class Settings:
     metrics: MetricsSettings
     storage: StorageSettings
     runner: RunnerSettings
+    catalogue: CatalogueSettings
     workers: WorkerSettings
     watch: WatchSettings
     controller: ControllerSettings
@@ -130,6 +133,7 @@ def load_settings(env_file: Path = Path(".env")) -> Settings:
         metrics=_of(groups, MetricsSettings),
         storage=_of(groups, StorageSettings),
         runner=_of(groups, RunnerSettings),
+        catalogue=_of(groups, CatalogueSettings),
         workers=_of(groups, WorkerSettings),
         watch=_of(groups, WatchSettings),
         controller=_of(groups, ControllerSettings),

@@ -21,7 +21,6 @@ from queue_manager.server.domain.errors import QueueManagerError
 ELSEWHERE: Final = {
     "QM_HTTP_LISTEN": ("127.0.0.1:8080", "Address of the HTTP gateway, which joins in a later version; not read yet."),
     "QM_SERVER": ("127.0.0.1:50051", "The server that the client and `queuectl` call; the server does not read it."),
-    "QM_CATALOGUE": ("", "YAML file with targets of your own. Joins in a later version; setting it now is an error."),
 }
 """Variables of ours that the server does not read: default and meaning."""
 
@@ -137,9 +136,6 @@ def _check_arango(present: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _check_choices(present: Mapping[str, str]) -> Iterator[Problem]:
-    if "QM_CATALOGUE" in present:
-        what = "this version has the built-in targets only, a catalogue of your own joins in a later version"
-        yield Problem("QM_CATALOGUE", what, "unset it")
     images = present.get("CONSUMER_IMAGE"), present.get("ARANGO_CONNECTOR_IMAGE")
     if all(images) and len(set(images)) > 1:
         what = "differs from CONSUMER_IMAGE, which is the image of the same target"

@@ -147,6 +147,16 @@ class RunnerSettings(Group):
         return self.runner == "kubernetes"
 
 
+class CatalogueSettings(Group):
+    """What can be launched."""
+
+    file: UserPath | None = variable(
+        "QM_CATALOGUE",
+        None,
+        "YAML file with targets beside or over the built-in ones (docs/catalogue.md). Default: none.",
+    )
+
+
 class KafkaSettings(Group):
     """The platform's Kafka. This version hands it to the workers; its own bus is in the process."""
 
@@ -266,6 +276,7 @@ GROUPS: Final[tuple[type[Group], ...]] = (
     MetricsSettings,
     StorageSettings,
     RunnerSettings,
+    CatalogueSettings,
     WorkerSettings,
     WatchSettings,
     ControllerSettings,

@@ -23,7 +23,7 @@ from queue_manager.server.adapters.kubernetes.objects import Status
 from queue_manager.server.domain.errors import Unavailable
 
 TIMEOUT: Final = 10.0
-"""Seconds that a call may take in all. Watches have their own limits."""
+"""Seconds that a call may take in all, where nothing else is said. Watches have their own limits."""
 CONNECT: Final = 5.0
 
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -59,15 +59,20 @@ class NoAnswer(Exception):
 class Api:
     """Calls to one cluster, in one namespace. `async with` closes it."""
 
-    def __init__(self, client: ApiClient, namespace: str, *, observe: Observer = lambda *_: None) -> None:
-        """Made by `connect`."""
+    def __init__(
+        self, client: ApiClient, namespace: str, *, timeout: float = TIMEOUT, observe: Observer = lambda *_: None
+    ) -> None:
+        """Made by `connect`. `timeout`: seconds that a call may take in all."""
+        self._timeout = timeout
         self._client = client
         self._session: aiohttp.ClientSession = client.rest_client.pool_manager
         self._observe = observe
         self.namespace = namespace
 
     @classmethod
-    async def connect(cls, namespace: str = "", *, observe: Observer = lambda *_: None) -> Api:
+    async def connect(
+        cls, namespace: str = "", *, timeout: float = TIMEOUT, observe: Observer = lambda *_: None
+    ) -> Api:
         """From KUBECONFIG or ~/.kube/config where there is one, else as a pod of the cluster.
 
         An empty namespace is the kubeconfig's or the pod's own. Nothing is asked of the API yet. Raises `Unavailable`.
@@ -85,7 +90,7 @@ class Api:
             raise Unavailable(text) from error
         client = ApiClient(configuration)
         client.user_agent = "streamforge-queue-manager"
-        return cls(client, namespace or own or "default", observe=observe)
+        return cls(client, namespace or own or "default", timeout=timeout, observe=observe)
 
     @property
     def server(self) -> str:
@@ -106,10 +111,9 @@ class Api:
         *,
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
-        timeout: float = TIMEOUT,
     ) -> bytes:
         """Make a call and answer its body. Raises `Refusal`, `NoAnswer`. A patch is a JSON merge patch."""
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT)
+        limits = aiohttp.ClientTimeout(total=self._timeout, sock_connect=CONNECT)
         async with self._request(verb, resource, name, body, query, limits) as response:
             return await response.read()
 

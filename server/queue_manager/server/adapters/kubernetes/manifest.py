@@ -9,12 +9,11 @@ happens to the manager, nothing stays for ever: a finished Job is removed after 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-import msgspec
-
+from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.patch import merged
 from queue_manager.server.domain.launch import LaunchSpec
 
@@ -31,9 +30,6 @@ SPEC_HASH: Final = f"{DOMAIN}/spec-hash"
 RECORDED: Final = f"{DOMAIN}/recorded"
 
 CONTAINER: Final = "worker"
-NOBODY: Final = 65532
-"""The user and group of most images without a root user."""
-
 KEPT_UNRECORDED: Final = 7 * 86400
 """Seconds until Kubernetes removes a finished Job whose result nobody has recorded."""
 KEPT_RECORDED: Final = 3600
@@ -45,36 +41,6 @@ be scheduled and for its image; the manager counts from the start, and is there 
 
 CA_KEY: Final = "ca.crt"
 """The key of the secret under which the CA of the platform's services is, where there is one."""
-
-
-class PodOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a target's pods need beyond the defaults. What is a mapping here is written as Kubernetes has it."""
-
-    requests: Mapping[str, str] = msgspec.field(default_factory=lambda: {"cpu": "100m", "memory": "256Mi"})
-    limits: Mapping[str, str] = msgspec.field(default_factory=lambda: {"cpu": "1", "memory": "1Gi"})
-    node_selector: Mapping[str, str] = {}
-    tolerations: Sequence[Mapping[str, Any]] = ()
-    image_pull_secrets: Sequence[str] = ()
-    image_pull_policy: str = "IfNotPresent"
-    service_account: str = ""
-    """Only its pull secrets and its admission rules: no token is given to a worker."""
-    volumes: Sequence[Mapping[str, Any]] = ()
-    volume_mounts: Sequence[Mapping[str, Any]] = ()
-    run_as_user: int = NOBODY
-    run_as_group: int = NOBODY
-    """0 for either: as root, which needs a namespace without the "restricted" Pod Security."""
-    read_only_root: bool = True
-    """`/tmp` can be written to in any case."""
-    share_process_namespace: bool = True
-    """Another process than the worker is the pod's first, so that SIGTERM ends a worker that has no handler for it; the
-    first process of a container ignores such a signal, and then sits out the whole grace."""
-    grace: int = 30
-    """Seconds between SIGTERM and SIGKILL, where somebody else than the manager ends the pod."""
-    patch: Mapping[str, Any] = {}
-    """Laid over the Job that was made from all this, as a strategic merge patch."""
-
-
-DEFAULT_OPTIONS: Final = PodOptions()
 
 
 def labels(spec: LaunchSpec) -> dict[str, str]:

@@ -166,6 +166,7 @@ class Reflector(Generic[K]):
         }
         try:
             async with self._api.watch(self._resource, query, silence=SILENCE) as lines:
+                self._heard()  # that it was accepted; an event may be long in coming
                 async for line in lines:
                     self._take_in(self._event.decode(line))
         except Refusal as error:

@@ -31,8 +31,8 @@ from queue_manager.server.adapters.kubernetes.diagnosis import (
     is_explained,
     standing,
 )
-from queue_manager.server.adapters.kubernetes.manifest import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.objects import Event, KubernetesJob, Listed, Pod
+from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.reflector import Observe, Reflector
 from queue_manager.server.application.ports import Clock
 from queue_manager.server.domain.errors import Declined, Unavailable

@@ -1,0 +1,41 @@
+"""What a target's pods need beyond the defaults, as operators write it in the catalogue file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+NOBODY: Final = 65532
+"""The user and group of most images without a root user."""
+
+
+class PodOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is a mapping here is written as Kubernetes has it."""
+
+    requests: Mapping[str, str] = msgspec.field(default_factory=lambda: {"cpu": "100m", "memory": "256Mi"})
+    limits: Mapping[str, str] = msgspec.field(default_factory=lambda: {"cpu": "1", "memory": "1Gi"})
+    node_selector: Mapping[str, str] = {}
+    tolerations: Sequence[Mapping[str, Any]] = ()
+    image_pull_secrets: Sequence[str] = ()
+    image_pull_policy: str = "IfNotPresent"
+    service_account: str = ""
+    """Only its pull secrets and its admission rules: no token is given to a worker."""
+    volumes: Sequence[Mapping[str, Any]] = ()
+    volume_mounts: Sequence[Mapping[str, Any]] = ()
+    run_as_user: int = NOBODY
+    run_as_group: int = NOBODY
+    """0 for either: as root, which needs a namespace without the "restricted" Pod Security."""
+    read_only_root: bool = True
+    """`/tmp` can be written to in any case."""
+    share_process_namespace: bool = True
+    """Another process than the worker is the pod's first, so that SIGTERM ends a worker that has no handler for it; the
+    first process of a container ignores such a signal, and then sits out the whole grace."""
+    grace: int = 30
+    """Seconds between SIGTERM and SIGKILL, where somebody else than the manager ends the pod."""
+    patch: Mapping[str, Any] = {}
+    """Laid over the Job that was made from all this, as a strategic merge patch."""
+
+
+DEFAULT_OPTIONS: Final = PodOptions()

@@ -1,0 +1,158 @@
+"""An API server that falls silent, loses answers, cuts connections: nothing twice, nothing lost, and it says why it waits.
+
+The API server itself is not touched: a proxy before it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.config.kube_config import load_kube_config
+
+from queue_manager.server.adapters.kubernetes import api as kubernetes_api
+from queue_manager.server.application.core import Core
+from queue_manager.server.domain.catalogue import Catalogue
+from queue_manager.server.domain.model import JobState, Queue, Reason
+from tests.support.kubernetes import core_api, make_namespace, manager, needs_cluster, remove_namespace, start, target
+from tests.support.local_workers import until
+from tests.support.proxy import Proxy
+
+pytestmark = [pytest.mark.integration, needs_cluster]
+
+TARGETS = Catalogue.of([target("sleeper", "exec sleep 300"), target("brief", "sleep 3")])
+
+
+@pytest.fixture
+async def namespace() -> AsyncIterator[str]:
+    """A namespace of the cluster."""
+    name = await make_namespace({})
+    yield name
+    await remove_namespace(name)
+
+
+@pytest.fixture
+async def proxy(namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
+    """What KUBECONFIG leads through from now on; calls are given up after two seconds."""
+    del namespace  # made without it
+    configuration = Configuration()
+    await load_kube_config(client_configuration=configuration)
+    behind = urlsplit(str(configuration.host))
+    assert behind.hostname is not None
+    assert behind.port is not None
+    kubeconfig = await asyncio.to_thread(Path(kubernetes_api._kubeconfig()).read_text)
+    async with Proxy(behind.hostname, behind.port) as opened:
+        document = yaml.safe_load(kubeconfig)
+        for cluster in document["clusters"]:
+            cluster["cluster"]["server"] = f"https://127.0.0.1:{opened.port}"
+        path = tmp_path / "kubeconfig"
+        path.write_text(yaml.safe_dump(document))
+        with monkeypatch.context() as patch:
+            patch.setenv("KUBECONFIG", str(path))
+            yield opened
+
+
+@pytest.fixture
+async def core(namespace: str, proxy: Proxy, tmp_path: Path) -> AsyncIterator[Core]:
+    """A manager whose way to the API is the proxy."""
+    del proxy
+    async with manager(namespace, tmp_path, TARGETS, {}, timeout=2.0) as opened:
+        yield opened
+
+
+async def begun(core: Core, *targets: str) -> str:
+    """A queue of these targets."""
+    return (await core.service.start(start(*targets), requested_by="tests")).queue.queue_id
+
+
+async def until_all(core: Core, queue_id: str, state: JobState, reason: Reason | None = None) -> Queue:
+    """Wait until all jobs of a queue are in this state."""
+
+    async def there() -> bool:
+        jobs = (await core.service.get(queue_id)).jobs
+        return all(
+            job.status.state is state and (reason is None or (job.status.reason and job.status.reason.code is reason))
+            for job in jobs
+        )
+
+    await until(there, within=60)
+    return await core.service.get(queue_id)
+
+
+async def pods_of(namespace: str) -> dict[str, int]:
+    """By Job: how many pods it has."""
+    async with core_api() as cluster:
+        found: dict[str, int] = {}
+        for pod in (await cluster.list_namespaced_pod(namespace)).items:
+            name = pod.metadata.labels["batch.kubernetes.io/job-name"]
+            found[name] = found.get(name, 0) + 1
+        return found
+
+
+async def test_launches_whose_answers_are_lost_start_each_worker_once(core: Core, proxy: Proxy, namespace: str) -> None:
+    """They did arrive, which is seen by looking."""
+    await until_all(core, await begun(core, "sleeper", "sleeper", "sleeper"), JobState.RUNNING)
+    proxy.lose_answers()  # on the connections over which the next launches go
+    queue_id = await begun(core, "sleeper", "sleeper", "sleeper")
+    await until_all(core, queue_id, JobState.STARTING)
+    proxy.cut()
+    queue = await until_all(core, queue_id, JobState.RUNNING)
+    pods = await pods_of(namespace)
+    assert [pods[job.status.runner.name] for job in queue.jobs if job.status.runner] == [1, 1, 1]
+
+
+async def test_a_silent_api_is_noticed_waited_for_and_caught_up_with(core: Core, proxy: Proxy, namespace: str) -> None:
+    """A worker that ends in the meantime, a queue that is started in the meantime."""
+    first = await begun(core, "brief", "sleeper")
+
+    async def both_run() -> bool:
+        return all(job.status.state is JobState.RUNNING for job in (await core.service.get(first)).jobs)
+
+    await until(both_run)
+    proxy.freeze()
+    second = await begun(core, "sleeper")
+    await until_all(core, second, JobState.LAUNCHING, Reason.WAITING_FOR_RUNNER)
+    proxy.thaw()
+    await until_all(core, second, JobState.RUNNING)
+
+    async def brief_has_finished() -> bool:
+        return (await core.service.get(first)).jobs[0].status.state is JobState.FINISHED
+
+    await until(brief_has_finished)
+    assert set((await pods_of(namespace)).values()) == {1}
+
+
+async def test_cut_watches_are_resumed_without_a_loss(core: Core, proxy: Proxy) -> None:
+    """Again and again while workers come and go."""
+    queue_ids = [await begun(core, "brief", "brief") for _ in range(3)]
+    for _ in range(8):
+        await asyncio.sleep(0.5)  # the moments of the cuts are what is tested
+        proxy.cut()
+    for queue_id in queue_ids:
+        queue = await until_all(core, queue_id, JobState.FINISHED)
+        assert [job.status.exit_code for job in queue.jobs] == [0, 0]
+
+
+async def test_an_api_that_does_not_let_us_in_any_more_makes_us_unready(core: Core, proxy: Proxy) -> None:
+    """The check says what is wrong."""
+    problems = core.problems
+    assert not await problems()
+    proxy.freeze()
+    proxy.cut()
+
+    async def unready() -> bool:
+        found = await problems()
+        return "runner" in found and "cannot be watched" in found["runner"]
+
+    await until(unready, within=30)
+    proxy.thaw()
+
+    async def ready() -> bool:
+        return not await problems()
+
+    await until(ready, within=60)
