@@ -134,8 +134,8 @@ class Controller:
         return min(waits, default=None)
 
     async def _observe(self, queue: Queue) -> Sequence[WorkerStatus]:
-        """What the runner knows of its workers, less those for which it was not asked yet."""
-        keys = [worker_key(queue, job) for job in live(queue) if not is_due(job) or job.status.launch_unsure]
+        # Also those that are to be launched: one that was launched before, by whomever, may be refused now.
+        keys = [worker_key(queue, job) for job in live(queue)]
         return await self._runner.observe(keys) if keys else ()
 
     async def _apply(self, queue_id: str, observations: Sequence[Observation]) -> Queue:
