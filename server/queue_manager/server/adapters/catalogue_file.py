@@ -270,6 +270,8 @@ def _load(path: Path) -> tuple[Any, dict[tuple[str, ...], int]]:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise CatalogueError(f"QM_CATALOGUE: {path}:{line}: {error.problem}; correct it") from error
+    except RecursionError as error:
+        raise CatalogueError(f"QM_CATALOGUE: {path}: an alias leads into itself; write it out") from error
     except yaml.YAMLError as error:
         raise CatalogueError(f"QM_CATALOGUE: {path}: {error}; correct it") from error
 
@@ -279,6 +281,8 @@ def _places(node: yaml.Node, place: tuple[str, ...]) -> Iterator[tuple[tuple[str
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be a plain text", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
             seen.add(key.value)

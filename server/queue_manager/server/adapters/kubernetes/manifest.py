@@ -86,10 +86,11 @@ def job(
             "template": {"metadata": identity, "spec": _pod(spec, namespace, secret, options)},
         },
     }
-    if options.patch:
-        made = merged(made, options.patch)
-        _restore(made, spec)
-    return made
+    if not options.patch:
+        return made
+    patched = merged(made, options.patch)
+    _restore(patched, made, spec)
+    return patched
 
 
 def _deadline(spec: LaunchSpec, start_allowance: float) -> dict[str, int]:
@@ -161,9 +162,14 @@ def _literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _restore(made: dict[str, Any], spec: LaunchSpec) -> None:
-    """Put back what a patch may not change: by this a Job is found, and recognised as this attempt's."""
-    made["metadata"]["name"] = spec.key.name
-    for metadata in (made["metadata"], made["spec"]["template"].setdefault("metadata", {})):
+ONCE: Final = ("completions", "parallelism", "backoffLimit", "podReplacementPolicy", "podFailurePolicy")
+"""Fields of a Job's specification by which its worker is started once."""
+
+
+def _restore(patched: dict[str, Any], made: Mapping[str, Any], spec: LaunchSpec) -> None:
+    """Put back what a patch may not change: that it is started once, and what it is found and recognised by."""
+    patched["spec"].update({field: made["spec"][field] for field in ONCE})
+    patched["metadata"].update(name=spec.key.name, namespace=made["metadata"]["namespace"])
+    for metadata in (patched["metadata"], patched["spec"]["template"].setdefault("metadata", {})):
         metadata["labels"] = {**(metadata.get("labels") or {}), **labels(spec)}
         metadata["annotations"] = {**(metadata.get("annotations") or {}), SPEC_HASH: spec.spec_hash}
