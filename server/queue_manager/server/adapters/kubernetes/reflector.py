@@ -74,6 +74,8 @@ class Reflector(Generic[K]):
         self.objects: dict[str, K] = {}
         self.synced = asyncio.Event()
         """Set once everything has been listed."""
+        self.tried = asyncio.Event()
+        """Set once that has been tried, with whatever result."""
         self.problem = ""
         """Why it is not up to date now; empty where it is."""
         self._api = api
@@ -107,6 +109,7 @@ class Reflector(Generic[K]):
             except (Refusal, NoAnswer, msgspec.DecodeError, ValueError) as error:
                 failures += 1
                 self.problem = str(error)
+                self.tried.set()
                 self._observe(self._resource, "failed")
                 if failures >= PATIENCE:
                     failures, self._version = 0, ""
@@ -150,6 +153,7 @@ class Reflector(Generic[K]):
         self._observe(self._resource, "relist")
         self._heard()
         self.synced.set()
+        self.tried.set()
         for name, item in found.items():
             known = before.pop(name, None)
             if known is None or known.metadata.resource_version != item.metadata.resource_version:

@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
@@ -306,13 +306,13 @@ class KubernetesRunner:
 
     async def _synced(self) -> None:
         """Once the Jobs and pods that there are have been listed. Raises `Unavailable`."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(SYNC_WAIT):
-                await self._jobs.synced.wait()
-                await self._pods.synced.wait()
-        except TimeoutError as error:
+                await self._jobs.tried.wait()
+                await self._pods.tried.wait()
+        if not (self._jobs.synced.is_set() and self._pods.synced.is_set()):
             why = self._jobs.problem or self._pods.problem or "the API has not answered yet"
-            raise Unavailable(f"namespace {self._api.namespace} has not been listed: {why}") from error
+            raise Unavailable(f"namespace {self._api.namespace} has not been listed: {why}")
 
     # --- changing ---
 
