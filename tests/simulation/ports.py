@@ -22,7 +22,7 @@ from queue_manager.server.application.ports import (
     Record,
     WorkerCommand,
 )
-from queue_manager.server.domain.errors import Conflict, Unavailable
+from queue_manager.server.domain.errors import Conflict, Declined, Unavailable
 from queue_manager.server.domain.history import Entry, compact
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Job, Queue, Reason, StateReason
@@ -48,6 +48,7 @@ class Trouble:
     hint_lost: float = 0.0
     command_lost: float = 0.0
     refuse: float = 0.0
+    decline: float = 0.0
     slow: float = 0.05
     """Longest duration of a call, in seconds."""
 
@@ -206,6 +207,8 @@ class SimulatedRunner:
         """See the port."""
         if self._process.rng.random() < self._process.trouble.refuse:
             return Refused(spec.key, StateReason(code=Reason.CONFIG_ERROR, message="refused"))
+        if self._process.rng.random() < self._process.trouble.decline:
+            raise Declined("too many requests")
         worker = await self._process.call(lambda: self._world.create_worker(spec), late=True)
         return self._describe(worker.spec.key)
 

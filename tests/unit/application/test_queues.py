@@ -264,6 +264,21 @@ async def test_what_a_step_decides_at_its_end_is_done_at_once() -> None:
         assert ended.status.end_time - ended.spec.create_time < 1.0
 
 
+async def test_a_job_says_what_it_waits_for_also_where_nothing_can_be_seen() -> None:
+    """Its worker is to be launched, and the runner cannot even be asked whether there is one."""
+    async with serving() as server:
+        server.runner.down = True
+        queue, _ = await server.start(start())
+        await asyncio.sleep(0.01)
+        waiting = await server.core.service.get(queue.queue_id)
+        assert waiting.jobs[0].status.reason is not None
+        assert waiting.jobs[0].status.reason.code is Reason.WAITING_FOR_RUNNER
+        assert not waiting.jobs[0].status.launch_unsure
+        server.runner.down = False
+        await asyncio.sleep(20)
+        assert (await server.core.service.get(queue.queue_id)).jobs[0].status.state is JobState.RUNNING
+
+
 async def test_what_becomes_due_while_a_call_is_made_is_done_after_it() -> None:
     """One worker's last word has been waited for long enough while the other's deletion takes its time."""
     async with serving() as server:

@@ -15,6 +15,7 @@ from queue_manager.server.domain.model import (
     Reads,
     Reason,
     StateReason,
+    StopMode,
 )
 from queue_manager.server.domain.observation import (
     Delayed,
@@ -65,6 +66,35 @@ def test_why_a_worker_waits_is_told() -> None:
     assert play["a"].reason == reason
     play.runs("a")
     assert play["a"].reason is None
+
+
+def test_a_worker_that_waits_in_vain_is_deleted_and_has_failed_for_that() -> None:
+    """Once the runner says that it is hopeless; the reason that is told stays, whatever it says later."""
+    play = Play(spec("a"))
+    reason = StateReason(code=Reason.IMAGE_PULL_FAILED, message="no such image")
+    play.seen("a", Phase.WAITING, reason=reason)
+    assert not play.plan().delete
+    play.seen("a", Phase.WAITING, reason=reason, hopeless=True)
+    assert [(job.name, grace) for job, grace in play.plan().delete] == [("a", 0.0)]
+    play.seen("a", Phase.WAITING, reason=StateReason(code=Reason.IMAGE_PULL_FAILED, message="back off"), hopeless=True)
+    play.gone("a")
+    assert (play["a"].state, play["a"].reason) == (JobState.FAILED, reason)
+
+
+def test_a_launch_that_was_declined_can_be_stopped_at_once() -> None:
+    """Nothing is under way; unless an earlier call had no answer."""
+    play = Play(spec("a"), spec("b"))
+    play.observe(Delayed(play.key("b"), "timed out"))
+    for name in ("a", "b"):
+        play.observe(Delayed(play.key(name), "too many requests", unsure=False))
+        assert play.code(name) is Reason.WAITING_FOR_RUNNER
+    play.stop(StopMode.FORCE)
+    play.gone("a")
+    play.gone("b")
+    assert (play["a"].state, play["b"].state) == (JobState.STOPPED, JobState.LAUNCHING)
+    play.wait(4.0)
+    play.gone("b")
+    assert play["b"].state is JobState.STOPPED
 
 
 def test_telemetry_never_ends_a_job() -> None:
