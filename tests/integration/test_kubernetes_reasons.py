@@ -34,6 +34,7 @@ TARGETS = Catalogue.of(
         target("failing", "echo first; echo the last word; exit 3"),
         target("no-command", SLEEP),
         target("sleeper", SLEEP),
+        target("polite", "trap 'exit 0' TERM; while :; do sleep 0.1; done"),
         target("done", "exit 0"),
     ]
 )
@@ -115,16 +116,19 @@ async def test_each_job_says_why_its_worker_did_not_make_it(core: Core, namespac
         assert [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}] == []
 
 
-async def test_an_eviction_fails_its_job_and_starts_no_second_worker(core: Core, namespace: str) -> None:
-    """A drained node, a preemption: the disruption is named."""
-    queue_id = await begun(core, "sleeper")
+@pytest.mark.parametrize(("name", "state"), [("sleeper", JobState.FAILED), ("polite", JobState.LOST)])
+async def test_an_eviction_is_no_success_and_starts_no_second_worker(
+    core: Core, namespace: str, name: str, state: JobState
+) -> None:
+    """A drained node, a preemption: the disruption is named, also where the worker exits with 0 when it is told to."""
+    queue_id = await begun(core, name)
     await running(core, queue_id)
     async with core_api() as cluster:
         (pod,) = (await cluster.list_namespaced_pod(namespace)).items
         body = V1Eviction(metadata=V1ObjectMeta(name=pod.metadata.name, namespace=namespace))
         await cluster.create_namespaced_pod_eviction(pod.metadata.name, namespace, body)
         queue = await ended(core, queue_id)
-        assert said(queue.jobs[0])[:2] == (JobState.FAILED, Reason.EVICTED), said(queue.jobs[0])
+        assert said(queue.jobs[0])[:2] == (state, Reason.EVICTED), said(queue.jobs[0])
         assert "EvictionByEvictionAPI" in said(queue.jobs[0])[2]
         assert (
             len({p.metadata.uid for p in (await cluster.list_namespaced_pod(namespace)).items} | {pod.metadata.uid})
@@ -149,6 +153,17 @@ async def test_a_job_that_somebody_else_deletes_is_lost(core: Core, namespace: s
     jobs = (await core.service.get(queue_id)).jobs
     assert said(jobs[0])[:2] == (JobState.LOST, Reason.JOB_DELETED_EXTERNALLY)
     assert jobs[1].status.state is JobState.RUNNING
+
+
+async def test_a_pod_that_somebody_else_deletes_is_no_success(core: Core, namespace: str) -> None:
+    """Though its worker exits with 0 when it is told to."""
+    queue_id = await begun(core, "polite")
+    await running(core, queue_id)
+    async with core_api() as cluster:
+        (pod,) = (await cluster.list_namespaced_pod(namespace)).items
+        await cluster.delete_namespaced_pod(pod.metadata.name, namespace)
+    queue = await ended(core, queue_id)
+    assert said(queue.jobs[0])[:2] == (JobState.LOST, Reason.EVICTED), said(queue.jobs[0])
 
 
 async def test_a_quota_that_half_a_queue_hits_is_waited_for_and_named(core: Core, namespace: str) -> None:

@@ -115,6 +115,13 @@ def test_every_fault_is_told_with_its_line_and_its_place(tmp_path: Path) -> None
     kubernetes:
       limits: 3
   empty:
+  gnn-trainer:
+    environment: {"A=B": x}
+    kubernetes:
+      patch: {spec: {template: {spec: {imagePullSecrets: [registry]}}}}
+  visualizer:
+    kubernetes:
+      patch: {spec: null}
 """,
     )
     expected = {
@@ -128,6 +135,9 @@ def test_every_fault_is_told_with_its_line_and_its_place(tmp_path: Path) -> None
         15: "targets.news.parameters.p: ",
         17: "targets.news.kubernetes.limits: expected `object`, got `int`",
         18: "targets.empty: it has no types",
+        20: "targets.gnn-trainer.environment.A=B: is no environment variable",
+        22: "targets.gnn-trainer.kubernetes.patch: the elements of imagePullSecrets are objects with a name",
+        25: "targets.visualizer.kubernetes.patch: it takes away",
     }
     assert set(found) == set(expected)
     for line, words in expected.items():
@@ -141,12 +151,17 @@ def test_every_fault_is_told_with_its_line_and_its_place(tmp_path: Path) -> None
         ("targets:\n  a: 1\n  a: 2\n", 3, "the key 'a' stands twice"),
         ("", 1, "missing required field `targets`"),
         ("- a\n", 1, "expected `object`, got `array`"),
+        ("targets: {a: 2024-02-30}\n", None, "put it in quotes"),
         ("targets: !!python/object:os.system {}\n", 1, "could not determine a constructor"),
     ],
 )
-def test_what_is_no_catalogue_at_all_is_told_too(tmp_path: Path, text: str, line: int, words: str) -> None:
-    """With its line."""
-    assert words in faults(tmp_path, text)[line]
+def test_what_is_no_catalogue_at_all_is_told_too(tmp_path: Path, text: str, line: int | None, words: str) -> None:
+    """With its line, where there is one."""
+    if line is None:
+        with pytest.raises(CatalogueError, match=words):
+            read(tmp_path, text)
+    else:
+        assert words in faults(tmp_path, text)[line]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 import yaml
 
+from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.domain.catalogue import (
     COMMON_FIELDS,
@@ -27,6 +28,7 @@ from queue_manager.server.domain.catalogue import (
 )
 from queue_manager.server.domain.errors import QueueManagerError
 from queue_manager.server.domain.field_rules import image as image_rule
+from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Lifetime, Reads
 from queue_manager.server.domain.request import FIELDS
 
@@ -34,6 +36,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=msgspec.Struct)
 Scalar = str | int | float | bool
 
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LARGEST: Final = 2**20
 """Bytes of a file that is read."""
 
@@ -151,6 +154,7 @@ def read_catalogue(path: Path, base: Catalogue) -> tuple[Catalogue, dict[str, Po
             continue
         if entry.kubernetes and (pods := reader.convert(entry.kubernetes, PodOptions, (*place, "kubernetes"))):
             options[name] = pods
+            _try_out(reader, name, pods, (*place, "kubernetes"))
         if (target := _target(reader, name, entry, base.target(name), place)) is not None:
             targets.append(target)
     if reader.faults:
@@ -181,6 +185,10 @@ def _target(
         if not entry.types:
             reader.fault(place, "it has no types, and there is no built-in target of that name; add what it does")
         return None
+    for key, variables in (("environment", entry.environment), ("secret_environment", entry.secret_environment)):
+        for variable, value in variables.items():
+            if _VARIABLE.fullmatch(variable) is None or "\0" in str(value):
+                reader.fault((*place, key, variable), "is no environment variable; use letters, digits and '_'")
     plain = known.environment if known else {}
     secret = known.secret_environment if known else {}
     return reader.build(
@@ -198,6 +206,28 @@ def _target(
         ),
         place,
     )
+
+
+def _try_out(reader: _Reader, name: str, options: PodOptions, place: tuple[str, ...]) -> None:
+    """A patch that no Job can be made with is not to be found at the first launch."""
+    specimen = LaunchSpec(
+        key=WorkerKey("wf", name, 1, "wf"),
+        target=name,
+        image="specimen",
+        command=(),
+        environment={},
+        secret_environment={},
+        spec_hash="",
+    )
+    try:
+        manifest.job(specimen, namespace="specimen", secret="specimen", options=options)  # noqa: S106 - a name
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = (
+            str(error)
+            if isinstance(error, ValueError)
+            else "it takes away, or makes another thing of, what a Job needs"
+        )
+        reader.fault((*place, "patch"), f"{what}; correct it")
 
 
 def _type(reader: _Reader, name: str, raw: Any, image: str, place: tuple[str, ...]) -> TargetType | None:
@@ -270,6 +300,8 @@ def _load(path: Path) -> tuple[Any, dict[tuple[str, ...], int]]:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise CatalogueError(f"QM_CATALOGUE: {path}:{line}: {error.problem}; correct it") from error
+    except ValueError as error:  # what looks like a date, or is tagged as a number, and is none
+        raise CatalogueError(f"QM_CATALOGUE: {path}: {error}; put it in quotes") from error
     except RecursionError as error:
         raise CatalogueError(f"QM_CATALOGUE: {path}: an alias leads into itself; write it out") from error
     except yaml.YAMLError as error:

@@ -48,6 +48,9 @@ class LaunchSpec:
     """Environment variable → name of the secret that it carries; the runner has the value or a reference to it."""
     spec_hash: str
     timeout: float | None = None
+    """Seconds that it may run."""
+    start_timeout: float = 0.0
+    """Seconds that it may take to run; the manager's affair, told for runners that count both as one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,7 @@ class LaunchSpecs:
             secret_environment=secrets,
             spec_hash=self.hash_of(queue, job),
             timeout=spec.timeout,
+            start_timeout=queue.spec.start_timeout,
         )
 
     def hash_of(self, queue: Queue, job: Job) -> str:

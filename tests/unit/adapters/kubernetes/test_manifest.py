@@ -66,7 +66,8 @@ CASES: dict[str, tuple[LaunchSpec, PodOptions]] = {
             patch={
                 "metadata": {"labels": {"team": "research", manifest.QUEUE_ID: "another"}, "name": "another"},
                 "spec": {
-                    "ttlSecondsAfterFinished": None,
+                    "ttlSecondsAfterFinished": 0,
+                    "suspend": True,
                     "backoffLimit": 3,
                     "podFailurePolicy": None,
                     "template": {
@@ -144,6 +145,7 @@ BASE = {"a": 1, "o": {"x": 1, "y": 2}, "env": [{"name": "A", "value": "1"}, {"na
         ),
         ({"env": [{"name": "A", "$patch": "delete"}]}, {"env": [{"name": "B", "value": "2"}]}),
         ({"env": [{"name": "Z", "$patch": "delete"}]}, {}),
+        ({"env": [{"$patch": "replace"}, {"name": "C"}]}, {"env": [{"name": "C"}]}),
     ],
 )
 def test_a_patch_is_laid_over_as_kubernetes_does_it(patch: dict[str, Any], changed: dict[str, Any]) -> None:
@@ -151,3 +153,18 @@ def test_a_patch_is_laid_over_as_kubernetes_does_it(patch: dict[str, Any], chang
     before = json.dumps(BASE)
     assert merged(BASE, patch) == {**BASE, **changed}
     assert json.dumps(BASE) == before
+
+
+def test_a_patch_takes_an_object_away() -> None:
+    """By directive or by null."""
+    assert merged(BASE, {"o": {"$patch": "delete"}, "env": None}) == {"a": 1, "args": ["a"]}
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [{"env": ["A"]}, {"env": [{"value": "1"}]}, {"$retainKeys": ["a"]}, {"o": {"$patch": "remove"}}],
+)
+def test_what_is_no_patch_is_refused(patch: dict[str, Any]) -> None:
+    """Rather than sent as it is."""
+    with pytest.raises(ValueError, match=r"\$|elements of env"):
+        merged(BASE, patch)

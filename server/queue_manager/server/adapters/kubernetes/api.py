@@ -150,7 +150,14 @@ class Api:
             if configuration.tls_server_name:
                 optional["server_hostname"] = configuration.tls_server_name
             async with self._session.request(
-                _METHODS[verb], url, params=query, data=data, headers=headers, timeout=limits, **optional
+                _METHODS[verb],
+                url,
+                params=query,
+                data=data,
+                headers=headers,
+                timeout=limits,
+                allow_redirects=False,  # it would make a GET of a POST
+                **optional,
             ) as response:
                 outcome = str(response.status)
                 if response.status >= 300:

@@ -68,10 +68,10 @@ PATIENT: Final = Patience()
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """Why a worker waits, and from when on that is hopeless (UTC epoch seconds; None: never)."""
+    """Why a worker waits, and for how many seconds it may (None: without end)."""
 
     reason: StateReason
-    until: float | None
+    patience: float | None
 
 
 def standing(
@@ -79,14 +79,14 @@ def standing(
     job: KubernetesJob,
     pods: Iterable[Pod],
     *,
-    now: float,
+    cut_off: bool = False,
     kept_out: Event | None = None,
     patience: Patience = PATIENT,
 ) -> tuple[WorkerStatus, float | None]:
     """How a worker stands, of which there is this Job, and these pods as far as they are known.
 
-    `kept_out`: the event that says why there is no pod. The second is when it is to be looked at again although nothing
-    happens, UTC epoch seconds.
+    `cut_off`: its pod was deleted while it ran. `kept_out`: the event that says why there is no pod. The second answer is
+    for how many seconds in all it may wait for what its reason says; None: without end, or it does not wait.
     """
     pod = max(pods, key=_created, default=None)
     state = pod.container(CONTAINER) if pod is not None else ContainerState()
@@ -101,8 +101,8 @@ def standing(
             phase=Phase.ENDED,
             ref=ref,
             spec_hash=spec_hash,
-            exit_code=_exit_code(condition, ended),
-            reason=_why_ended(condition, pod, ended),
+            exit_code=None if _was_ended(pod, ended, cut_off=cut_off) else _exit_code(condition, ended),
+            reason=_why_ended(condition, pod, ended, cut_off=cut_off),
             start_time=start_time,
             end_time=_seconds(ended.finished_at if ended else condition.last_transition_time),
         )
@@ -111,21 +111,14 @@ def standing(
         return WorkerStatus(key=key, phase=Phase.RUNNING, ref=ref, spec_hash=spec_hash, start_time=start_time), None
     wait = _kept_out(kept_out, job, patience) if pod is None else _waiting(pod, state, patience)
     status = WorkerStatus(
-        key=key,
-        phase=Phase.WAITING,
-        ref=ref,
-        spec_hash=spec_hash,
-        reason=wait.reason if wait else None,
-        hopeless=wait is not None and wait.until is not None and wait.until <= now,
+        key=key, phase=Phase.WAITING, ref=ref, spec_hash=spec_hash, reason=wait.reason if wait else None
     )
-    if pod is None:
-        return status, now + LOOK_FOR_PODS
-    return status, wait.until if wait and not status.hopeless else None
+    return status, wait.patience if wait else None
 
 
-def is_explained(job: KubernetesJob, pods: Iterable[Pod]) -> bool:
+def is_explained(pods: Iterable[Pod]) -> bool:
     """Whether these pods say how an ended Job's worker ended."""
-    return any(pod.container(CONTAINER).terminated is not None for pod in pods) or _succeeded(job.ending)
+    return any(pod.over or pod.container(CONTAINER).terminated is not None for pod in pods)
 
 
 def ended_by_us(key: WorkerKey, job: KubernetesJob, pods: Iterable[Pod]) -> WorkerStatus | None:
@@ -166,22 +159,44 @@ def _exit_code(condition: Condition, ended: Terminated | None) -> int | None:
     return 0 if _succeeded(condition) else None
 
 
-def _why_ended(condition: Condition, pod: Pod | None, ended: Terminated | None) -> StateReason | None:
+def _why_ended(condition: Condition, pod: Pod | None, ended: Terminated | None, *, cut_off: bool) -> StateReason | None:
     """What is to be said of an end beyond the exit code."""
-    if _succeeded(condition):
-        return None
+    disruption = _disruption(pod)
     if condition.reason == "DeadlineExceeded":
         return _reason(Reason.DEADLINE_EXCEEDED, "its Job was active longer than its deadline allows")
-    disruption = pod.condition("DisruptionTarget") if pod is not None else None
-    if disruption is not None and disruption.status == "True":
+    if disruption is not None:
         return _reason(Reason.EVICTED, f"{disruption.reason}: {disruption.message}")
+    if _was_ended(pod, ended, cut_off=cut_off):
+        return _reason(Reason.EVICTED, "its pod was deleted, and the Queue Manager did not delete it")
+    if _succeeded(condition):
+        return None
     if condition.reason == "PodFailurePolicy":
         return _reason(Reason.EVICTED, condition.message or "its pod was evicted")
     if pod is not None and pod.status.reason == "Evicted":
         return _reason(Reason.EVICTED, pod.status.message or "its pod was evicted")
     if ended is not None:
         return _of_exit(ended)
-    return _reason(Reason.JOB_FAILED, f"its Job has failed ({condition.reason}: {condition.message}), its pod is gone")
+    failed = f"its Job has failed ({condition.reason}: {condition.message})"
+    if pod is None:
+        return _reason(Reason.JOB_FAILED, f"{failed}, its pod is gone")
+    for status in pod.status.init_container_statuses or ():
+        if (before := status.state.terminated) is not None and before.exit_code != 0:
+            said = (before.message or before.reason or "").strip()
+            return _reason(
+                Reason.CONFIG_ERROR, f"{status.name}, which runs before it, exited with {before.exit_code}: {said}"
+            )
+    return _reason(Reason.JOB_FAILED, f"{failed}: {pod.status.reason}: {pod.status.message}")
+
+
+def _disruption(pod: Pod | None) -> Condition | None:
+    """What disrupted a pod (an eviction, a preemption), if something did."""
+    found = pod.condition("DisruptionTarget") if pod is not None else None
+    return found if found is not None and found.status == "True" else None
+
+
+def _was_ended(pod: Pod | None, ended: Terminated | None, *, cut_off: bool) -> bool:
+    """Whether a worker that exited with 0 did so because its pod was evicted or deleted: its work was cut off."""
+    return ended is not None and ended.exit_code == 0 and (cut_off or _disruption(pod) is not None)
 
 
 def _of_exit(ended: Terminated) -> StateReason | None:
@@ -199,35 +214,33 @@ def _of_exit(ended: Terminated) -> StateReason | None:
 
 def _waiting(pod: Pod, state: ContainerState, patience: Patience) -> _Wait | None:
     """Why a pod does not run, where that is more than that it takes a moment."""
-    created = _created(pod)
     scheduled = pod.condition("PodScheduled")
-    since = _seconds(scheduled.last_transition_time) or created if scheduled is not None else created
     if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
         reason = _reason(Reason.UNSCHEDULABLE, scheduled.message or "no node takes it")
-        return _Wait(reason, since + patience.schedule)
+        return _Wait(reason, patience.schedule)
     first = [status.state for status in pod.status.init_container_statuses or ()]
     for waiting in (state.waiting, *(before.waiting for before in first)):
         if waiting is None:
             continue
         text = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason or ""
         if waiting.reason in NEVER:
-            return _Wait(_reason(Reason.IMAGE_PULL_FAILED, text), since)
+            return _Wait(_reason(Reason.IMAGE_PULL_FAILED, text), 0.0)
         if waiting.reason in PULLING:
             busy = "pull QPS exceeded" in text  # the node's own limit: its turn comes
-            return _Wait(_reason(Reason.IMAGE_PULL_FAILED, text), None if busy else since + patience.pull)
+            return _Wait(_reason(Reason.IMAGE_PULL_FAILED, text), None if busy else patience.pull)
         if waiting.reason in CONTAINER_TROUBLE:
-            return _Wait(_reason(Reason.CONFIG_ERROR, text), since + patience.configure)
+            return _Wait(_reason(Reason.CONFIG_ERROR, text), patience.configure)
     return None
 
 
 def _kept_out(event: Event | None, job: KubernetesJob, patience: Patience) -> _Wait | None:
     """Why a Job has no pod."""
-    if event is None:
+    if event is None or job.status.active:
         return None
     if "exceeded quota" in event.message:
         return _Wait(_reason(Reason.QUOTA_EXCEEDED, event.message), None)
-    created = _seconds(job.metadata.creation_timestamp) or 0.0
-    return _Wait(_reason(Reason.CONFIG_ERROR, event.message), created + patience.admit)
+    passing = any(words in event.message for words in ("calling webhook", "Internal error", "timeout"))
+    return _Wait(_reason(Reason.CONFIG_ERROR, event.message), None if passing else patience.admit)
 
 
 def _reason(code: Reason, message: str) -> StateReason:

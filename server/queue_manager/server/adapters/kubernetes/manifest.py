@@ -35,9 +35,9 @@ KEPT_UNRECORDED: Final = 7 * 86400
 KEPT_RECORDED: Final = 3600
 """Seconds until it removes one whose result is recorded: for people who want to look at its pod."""
 
-START_ALLOWANCE: Final = 900.0
-"""Seconds that a job's deadline grants beyond its timeout, for the start. Kubernetes counts the time that a pod waits to
-be scheduled and for its image; the manager counts from the start, and is there to end the worker in time."""
+START_ALLOWANCE: Final = 300.0
+"""Seconds that a job's deadline grants beyond its timeout and its queue's start timeout. Kubernetes counts the time that a
+pod waits for a node and for its image; the manager counts from the start, and is there to end the worker in time."""
 
 CA_KEY: Final = "ca.crt"
 """The key of the secret under which the CA of the platform's services is, where there is one."""
@@ -94,7 +94,11 @@ def job(
 
 
 def _deadline(spec: LaunchSpec, start_allowance: float) -> dict[str, int]:
-    return {} if spec.timeout is None else {"activeDeadlineSeconds": math.ceil(spec.timeout + start_allowance)}
+    return (
+        {}
+        if spec.timeout is None
+        else {"activeDeadlineSeconds": math.ceil(spec.timeout + spec.start_timeout + start_allowance)}
+    )
 
 
 def _pod(spec: LaunchSpec, namespace: str, secret: str, options: PodOptions) -> dict[str, Any]:
@@ -162,8 +166,11 @@ def _literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-ONCE: Final = ("completions", "parallelism", "backoffLimit", "podReplacementPolicy", "podFailurePolicy")
-"""Fields of a Job's specification by which its worker is started once."""
+ONCE: Final = (
+    *("completions", "parallelism", "backoffLimit", "podReplacementPolicy", "podFailurePolicy"),
+    "ttlSecondsAfterFinished",
+)
+"""Fields of a Job's specification by which its worker is started once, and its result stays until it is recorded."""
 
 
 def _restore(patched: dict[str, Any], made: Mapping[str, Any], spec: LaunchSpec) -> None:

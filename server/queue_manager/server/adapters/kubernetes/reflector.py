@@ -149,9 +149,13 @@ class Reflector(Generic[K]):
                 break
             query["continue"] = page.metadata.continue_
         before, self.objects = self.objects, found
+        listed = _number(page.metadata.resource_version)
+        for name, item in before.items():  # what was taken in while the pages were read
+            if name not in found and _number(item.metadata.resource_version) > listed:
+                found[name] = item
         self._version, self._listed_at = page.metadata.resource_version, monotonic()
         self._observe(self._resource, "relist")
-        self._heard()
+        self._heard_at = monotonic()
         self.synced.set()
         self.tried.set()
         for name, item in found.items():

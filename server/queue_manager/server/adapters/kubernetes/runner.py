@@ -8,13 +8,14 @@ none of a name is believed only when the API, asked for this very Job, says so.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from random import Random
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 import structlog
@@ -42,9 +43,14 @@ from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 LAUNCH_SETTLE: Final = 60.0
 """Seconds after which a POST that was sent can no longer take effect: an API server gives up a request after 60 s
 (`--request-timeout`), also one that it has accepted and not begun."""
+
+LOOK_AT_MOST: Final = 60.0
+"""Seconds after which a Job without a pod is looked at again at the latest."""
 
 SYNC_WAIT: Final = 10.0
 """Seconds to wait for the first list of Jobs."""
@@ -89,11 +95,15 @@ class KubernetesRunner:
         """By the Job's name, then the pod's. Pods that have gone stay while their Job is there."""
         self._deleted: set[str] = set()
         """Uids of the Jobs that we are deleting."""
+        self._cut_off: set[str] = set()
+        """Names of the Jobs whose pods were seen to be deleted while they ran."""
         self._leaving: dict[str, KubernetesJob] = {}
         """Those of them that are gone before the watch has told how their pods ended, by name."""
         self._ends: OrderedDict[str, WorkerStatus] = OrderedDict()
         """How workers ended that we deleted, by name."""
         self._launches: dict[str, asyncio.Task[WorkerStatus | Refused]] = {}
+        self._troubles: dict[str, tuple[Reason | None, float]] = {}
+        """What workers wait for that may not come, and since when, by name."""
         self._looks: dict[str, asyncio.TimerHandle] = {}
         """When to look again at workers that wait, by name."""
         self._mutations = asyncio.Semaphore(MUTATIONS)
@@ -166,14 +176,15 @@ class KubernetesRunner:
             "metadata": {"annotations": {manifest.RECORDED: "true"}},
             "spec": {"ttlSecondsAfterFinished": manifest.KEPT_RECORDED},
         }
-        await asyncio.gather(*(self._patch(worker, recorded) for worker in workers))
+        ours = [worker for worker in workers if worker.name in self._jobs.objects]
+        await asyncio.gather(*(self._patch(worker, recorded) for worker in ours))
 
     async def forget(self, workers: Sequence[WorkerKey]) -> None:
         """See `ports.Runner`. A worker that still runs is left as it is."""
         for worker in workers:
             self._ends.pop(worker.name, None)
             job = await self._get(worker.name)
-            if job is None:
+            if job is None or not standing(worker, job, ())[0].spec_hash:  # somebody else's is none of ours
                 continue
             if job.ending is None:
                 log.warning("a worker that is to be forgotten still runs", worker=worker.name)
@@ -208,7 +219,7 @@ class KubernetesRunner:
         )
         try:
             async with self._mutations:
-                made = self._job.decode(await self._api.call("create", "jobs", body=body))
+                made = await self._ask(self._job, "create", "jobs", body=body)
         except Refusal as refusal:
             if refusal.code == 409 and refusal.reason == "AlreadyExists":
                 return await self._adopt(spec.key)
@@ -228,10 +239,10 @@ class KubernetesRunner:
 
     def _refused(self, key: WorkerKey, refusal: Refusal) -> Refused:
         """What will never be accepted; what may be later is `Unavailable`."""
-        if refusal.code in {400, 404, 422}:
+        if refusal.code in {400, 404, 422} and refusal.reason:  # Kubernetes' own word, no proxy's
             text = f"Kubernetes refuses its Job: {refusal.message}"
             return Refused(key, StateReason(code=Reason.CONFIG_ERROR, message=cut(text)))
-        if refusal.code < 500:
+        if refusal.code in {401, 403, 429}:
             raise Declined(f"create jobs: {refusal}", retry_after=refusal.retry_after)
         raise _unavailable("create jobs", refusal)
 
@@ -246,18 +257,48 @@ class KubernetesRunner:
 
     async def _explained(self, key: WorkerKey, job: KubernetesJob) -> WorkerStatus:
         """How it stands; where it has ended and its pod's end has not come over the watch yet, the pod is asked for."""
-        pods = self._pods_of.get(key.name, {})
-        if job.ending is not None and not is_explained(job, pods.values()):
-            pods = {pod.metadata.name: pod for pod in await self._list_pods(key.name)}
-            if pods:
-                self._pods_of[key.name].update(pods)
-        now = self._clock.now()
-        created = job.metadata.creation_timestamp
-        late = created is not None and now >= created.timestamp() + LOOK_FOR_PODS
-        kept_out = await self._why_no_pod(job) if late and not pods and job.ending is None else None
-        status, look_at = standing(key, job, pods.values(), now=now, kept_out=kept_out, patience=self._patience)
-        self._look_again(key, None if look_at is None else look_at - now)
-        return status
+        now, created = self._clock.now(), job.metadata.creation_timestamp
+        age = now - created.timestamp() if created is not None else 0.0
+        pods, kept_out = self._pods_of.get(key.name, {}), None
+        if job.ending is not None:
+            if not is_explained(pods.values()):
+                pods = await self._fresh_pods(key.name)
+        elif not pods and age >= LOOK_FOR_PODS:
+            pods = await self._fresh_pods(key.name)
+            kept_out = None if pods else await self._why_no_pod(job)
+        status, patience = standing(
+            key, job, pods.values(), cut_off=key.name in self._cut_off, kept_out=kept_out, patience=self._patience
+        )
+        until = self._until(key.name, status, patience, now)
+        if until is not None and until <= now and not kept_out:
+            # It will be deleted for that: so not on what the watch may have told long ago.
+            pods = await self._fresh_pods(key.name)
+            status, patience = standing(key, job, pods.values(), patience=self._patience)
+            until = self._until(key.name, status, patience, now)
+        look_in = None if until is None else max(0.0, until - now)
+        if status.phase is Phase.WAITING and not pods:
+            look_in = min(max(LOOK_FOR_PODS, age / 2), LOOK_AT_MOST) if look_in is None else min(LOOK_FOR_PODS, look_in)
+        hopeless = until is not None and until <= now
+        self._look_again(key, None if hopeless else look_in)
+        return dataclasses.replace(status, hopeless=hopeless)
+
+    async def _fresh_pods(self, name: str) -> dict[str, Pod]:
+        """The pods of a Job, asked afresh, and kept while there is a Job."""
+        pods = {pod.metadata.name: pod for pod in await self._list_pods(name)}
+        if pods and name in self._jobs.objects:
+            self._pods_of[name].update(pods)
+        return pods
+
+    def _until(self, name: str, status: WorkerStatus, patience: float | None, now: float) -> float | None:
+        """When a worker has waited too long for what it waits for; counted from when that was seen first."""
+        if status.reason is None or patience is None or status.phase is not Phase.WAITING:
+            self._troubles.pop(name, None)
+            return None
+        code, since = self._troubles.get(name, (None, now))
+        if code is not status.reason.code:
+            since = now
+        self._troubles[name] = status.reason.code, since
+        return since + patience
 
     def _look_again(self, key: WorkerKey, delay: float | None) -> None:
         """Have its queue looked at after so many seconds, and not at another time that was set before."""
@@ -274,7 +315,7 @@ class KubernetesRunner:
         """The newest event that says why a Job's pod could not be made."""
         query = {"fieldSelector": f"involvedObject.uid={job.metadata.uid},reason=FailedCreate"}
         try:
-            events = self._event_list.decode(await self._api.call("list", "events", query=query)).items
+            events = (await self._ask(self._event_list, "list", "events", query=query)).items
         except (Refusal, NoAnswer) as error:  # it is only for people
             log.info("events cannot be read", worker=job.metadata.name, error=str(error))
             return None
@@ -283,7 +324,7 @@ class KubernetesRunner:
     async def _get(self, name: str) -> KubernetesJob | None:
         """The Job, asked afresh."""
         try:
-            job = self._job.decode(await self._api.call("get", "jobs", name))
+            job = await self._ask(self._job, "get", "jobs", name)
         except Refusal as refusal:
             if refusal.code == 404 and refusal.reason == "NotFound":
                 self._jobs.drop(name)
@@ -298,7 +339,7 @@ class KubernetesRunner:
         """The pods of a Job, asked afresh."""
         try:
             query = {"labelSelector": f"{JOB_NAME_LABEL}={job_name}"}
-            return self._pod_list.decode(await self._api.call("list", "pods", query=query)).items
+            return (await self._ask(self._pod_list, "list", "pods", query=query)).items
         except Refusal as refusal:
             raise _unavailable(f"list pods of {job_name}", refusal) from refusal
         except NoAnswer as error:
@@ -313,6 +354,14 @@ class KubernetesRunner:
         if not (self._jobs.synced.is_set() and self._pods.synced.is_set()):
             why = self._jobs.problem or self._pods.problem or "the API has not answered yet"
             raise Unavailable(f"namespace {self._api.namespace} has not been listed: {why}")
+
+    async def _ask(self, decoder: msgspec.json.Decoder[T], verb: str, resource: str, name: str = "", **more: Any) -> T:
+        """What a call answers. An answer that is none of Kubernetes', but some proxy's, says nothing."""
+        raw = await self._api.call(verb, resource, name, **more)
+        try:
+            return decoder.decode(raw)
+        except msgspec.DecodeError as error:
+            raise NoAnswer(f"{verb} {resource}: the answer is not Kubernetes': {error}") from error
 
     # --- changing ---
 
@@ -343,6 +392,8 @@ class KubernetesRunner:
     def _job_changed(self, job: KubernetesJob) -> None:
         name, uid = job.metadata.name, job.metadata.uid
         if name not in self._jobs.objects:
+            self._troubles.pop(name, None)
+            self._cut_off.discard(name)
             pods = self._pods_of.pop(name, {})
             if uid in self._deleted:
                 self._deleted.discard(uid)
@@ -358,6 +409,8 @@ class KubernetesRunner:
                 del self._leaving[job_name]
         elif is_there or job_name in self._jobs.objects:
             self._pods_of[job_name][name] = pod
+            if pod.metadata.deletion_timestamp is not None and pod.container(manifest.CONTAINER).running is not None:
+                self._cut_off.add(job_name)
         else:
             self._pods_of.pop(job_name, None)
         self._wake(labels.get(manifest.QUEUE_ID, ""))
