@@ -70,7 +70,23 @@ class Rig(Protocol):
         """End what was started."""
 
 
-class LocalRig:
+class FolderRig:
+    """Workers that write to a folder, which tests read."""
+
+    shared: Path
+
+    async def started(self, name: str) -> int:
+        """See `Rig`."""
+        mark = self.shared / name
+        await until(mark.exists)
+        return mark.read_text().count("started")
+
+    async def ready(self) -> None:
+        """See `Rig`."""
+        await until((self.shared / "ready").exists)
+
+
+class LocalRig(FolderRig):
     """Processes of this machine."""
 
     short_timeout = 0.2
@@ -84,16 +100,6 @@ class LocalRig:
     def open(self) -> AbstractAsyncContextManager[Runner]:
         """See `Rig`."""
         return local_runner(self._data_dir, heard=self.heard, secrets=SECRETS)
-
-    async def started(self, name: str) -> int:
-        """See `Rig`."""
-        mark = self.shared / name
-        await until(mark.exists)
-        return mark.read_text().count("started")
-
-    async def ready(self) -> None:
-        """See `Rig`."""
-        await until((self.shared / "ready").exists)
 
     def close(self) -> None:
         """See `Rig`."""
@@ -142,7 +148,7 @@ class ScriptedRig:
         """See `Rig`."""
 
 
-class KubernetesRig:
+class KubernetesRig(FolderRig):
     """Pods of a cluster whose node is this machine, in a namespace of their own."""
 
     heard = None
@@ -174,16 +180,6 @@ class KubernetesRig:
             ) as runner,
         ):
             yield runner
-
-    async def started(self, name: str) -> int:
-        """See `Rig`."""
-        mark = self.shared / name
-        await until(mark.exists)
-        return mark.read_text().count("started")
-
-    async def ready(self) -> None:
-        """See `Rig`."""
-        await until((self.shared / "ready").exists)
 
     def close(self) -> None:
         """See `Rig`."""

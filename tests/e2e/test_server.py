@@ -221,7 +221,7 @@ async def test_a_broken_state_file_is_refused_and_left_alone(server: ServerProce
         ({"KAFKA_BOOTSTRAP_SERVERS": "k:9092", "KAFKA_USER": "u"}, "KAFKA_PASSWORD"),
         ({"ARANGO_URL": "http://db:8529"}, "ARANGO_DB"),
         ({"QM_RETENTION": "soon"}, "QM_RETENTION"),
-        ({"QM_RUNNER": "kubernetes"}, "QM_RUNNER"),
+        ({"QM_RUNNER": "nomad"}, "QM_RUNNER"),
     ],
 )
 async def test_settings_that_cannot_be_are_refused(tmp_path: Path, environment: dict[str, str], missing: str) -> None:

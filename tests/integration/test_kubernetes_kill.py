@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -19,7 +19,7 @@ from queue_manager.client import AsyncClient, Backoff, QueueManagerError
 from queue_manager.server.adapters.kubernetes.manifest import SELECTOR
 from queue_manager.v1 import queue_pb2, service_pb2
 from tests.e2e.server_process import ServerProcess
-from tests.support.kubernetes import BUSYBOX, core_api, make_namespace, needs_cluster, remove_namespace
+from tests.support.kubernetes import BUSYBOX, core_api, needs_cluster
 
 pytestmark = [pytest.mark.integration, needs_cluster]
 
@@ -77,14 +77,6 @@ class Story:
         while True:
             with suppress(QueueManagerError):
                 return await call()
-
-
-@pytest.fixture
-async def namespace() -> AsyncIterator[str]:
-    """A namespace of the cluster."""
-    name = await make_namespace({})
-    yield name
-    await remove_namespace(name)
 
 
 @pytest.mark.timeout(200 + 10 * KILLS)

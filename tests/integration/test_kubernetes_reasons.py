@@ -15,7 +15,7 @@ from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import Job, JobState, Queue, Reason, StopMode
-from tests.support.kubernetes import core_api, make_namespace, manager, needs_cluster, remove_namespace, start, target
+from tests.support.kubernetes import core_api, manager, needs_cluster, start, target
 from tests.support.local_workers import until
 
 pytestmark = [pytest.mark.integration, needs_cluster]
@@ -46,14 +46,6 @@ OPTIONS = {
         patch={"spec": {"template": {"spec": {"containers": [{"name": "worker", "command": ["/no/such/file"]}]}}}}
     ),
 }
-
-
-@pytest.fixture
-async def namespace() -> AsyncIterator[str]:
-    """A namespace of the cluster."""
-    name = await make_namespace({})
-    yield name
-    await remove_namespace(name)
 
 
 @pytest.fixture

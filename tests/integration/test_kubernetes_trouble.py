@@ -19,21 +19,13 @@ from queue_manager.server.adapters.kubernetes import api as kubernetes_api
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import JobState, Queue, Reason
-from tests.support.kubernetes import core_api, make_namespace, manager, needs_cluster, remove_namespace, start, target
+from tests.support.kubernetes import core_api, manager, needs_cluster, start, target
 from tests.support.local_workers import until
 from tests.support.proxy import Proxy
 
 pytestmark = [pytest.mark.integration, needs_cluster]
 
 TARGETS = Catalogue.of([target("sleeper", "exec sleep 300"), target("brief", "sleep 3")])
-
-
-@pytest.fixture
-async def namespace() -> AsyncIterator[str]:
-    """A namespace of the cluster."""
-    name = await make_namespace({})
-    yield name
-    await remove_namespace(name)
 
 
 @pytest.fixture

@@ -207,7 +207,8 @@ class SimulatedRunner:
         """See the port."""
         if self._process.rng.random() < self._process.trouble.refuse:
             return Refused(spec.key, StateReason(code=Reason.CONFIG_ERROR, message="refused"))
-        if self._process.rng.random() < self._process.trouble.decline:
+        decline = self._process.trouble.decline
+        if decline and self._process.rng.random() < decline:
             raise Declined("too many requests")
         worker = await self._process.call(lambda: self._world.create_worker(spec), late=True)
         return self._describe(worker.spec.key)

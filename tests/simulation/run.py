@@ -134,7 +134,7 @@ class Simulation:
     # --- the manager ---
 
     async def _keep_alive(self) -> None:
-        rng = self.rng
+        rng, declines = self.rng, Random(f"declines {self.seed}")
         exclusive = rng.random() < 0.5
         while True:
             if self.quiet:
@@ -146,7 +146,7 @@ class Simulation:
                     hint_lost=rng.choice([0, 0.2, 1.0]),
                     command_lost=rng.choice([0, 0.5]),
                     refuse=rng.choice([0, 0, 0.05]),
-                    decline=rng.choice([0, 0, 0.3]),
+                    decline=declines.choice([0, 0, 0.3]),
                     slow=rng.choice([0.0, 0.05, 0.5]),
                 )
                 fuse = rng.choice([None, rng.randint(1, 20), rng.randint(1, 200)])

@@ -34,6 +34,7 @@ from queue_manager.server.adapters.kubernetes.diagnosis import (
 )
 from queue_manager.server.adapters.kubernetes.objects import Event, KubernetesJob, Listed, Pod
 from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
+from queue_manager.server.adapters.kubernetes.permissions import Permissions
 from queue_manager.server.adapters.kubernetes.reflector import Observe, Reflector
 from queue_manager.server.application.ports import Clock
 from queue_manager.server.domain.errors import Declined, Unavailable
@@ -106,6 +107,7 @@ class KubernetesRunner:
         """What workers wait for that may not come, and since when, by name."""
         self._looks: dict[str, asyncio.TimerHandle] = {}
         """When to look again at workers that wait, by name."""
+        self._permissions = Permissions(api)
         self._mutations = asyncio.Semaphore(MUTATIONS)
         self._wake: Callable[[str], None] = lambda _: None
         self._running = AsyncExitStack()
@@ -198,6 +200,11 @@ class KubernetesRunner:
 
     async def check(self) -> None:
         """See `ports.Runner`."""
+        if missing := await self._permissions.missing():
+            raise Unavailable(
+                f"not allowed in namespace {self._api.namespace}: {', '.join(missing)}; "
+                "give the server's account a Role with that (docs/kubernetes.md)"
+            )
         await self._synced()
         for what, problem in (("jobs", self._jobs.problem), ("pods", self._pods.problem)):
             if problem:

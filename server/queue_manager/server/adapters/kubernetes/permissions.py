@@ -1,0 +1,65 @@
+"""What the server must be allowed to do in the workers' namespace, and whether it is: asked of the API itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any, Final
+
+import msgspec
+
+from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
+
+NEEDED: Final[Mapping[str, Sequence[str]]] = {
+    "jobs": ("create", "get", "list", "watch", "patch", "delete"),
+    "pods": ("list", "watch", "delete"),
+    "events": ("list",),
+}
+"""By resource: the verbs that are used."""
+
+GROUPS: Final = {"jobs": "batch"}
+"""The API group of a resource; others are in the core group."""
+
+ASKED_EVERY: Final = 60.0
+"""Seconds for which an answer holds."""
+
+
+class Permissions:
+    """What is missing of them, as of up to a minute ago."""
+
+    def __init__(self, api: Api) -> None:
+        """Nothing is asked yet."""
+        self._api = api
+        self._missing: list[str] = []
+        self._asked_at = float("-inf")
+
+    async def missing(self) -> Sequence[str]:
+        """What is not allowed, e.g. `delete jobs`. What cannot be asked is not reported: the watches tell of that."""
+        if monotonic() < self._asked_at + ASKED_EVERY:
+            return self._missing
+        wishes = [(verb, resource) for resource, verbs in NEEDED.items() for verb in verbs]
+        try:
+            allowed = await asyncio.gather(*(self._is_allowed(verb, resource) for verb, resource in wishes))
+        except (Refusal, NoAnswer, msgspec.DecodeError):
+            return self._missing
+        self._missing = [f"{verb} {resource}" for (verb, resource), yes in zip(wishes, allowed, strict=True) if not yes]
+        self._asked_at = monotonic()
+        return self._missing
+
+    async def _is_allowed(self, verb: str, resource: str) -> bool:
+        attributes = {
+            "namespace": self._api.namespace,
+            "verb": verb,
+            "group": GROUPS.get(resource, ""),
+            "resource": resource,
+        }
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer: dict[str, Any] = msgspec.json.decode(
+            await self._api.call("create", "selfsubjectaccessreviews", body=body), type=dict[str, Any]
+        )
+        return bool(answer.get("status", {}).get("allowed"))
