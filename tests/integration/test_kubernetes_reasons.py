@@ -102,8 +102,7 @@ async def test_each_job_says_why_its_worker_did_not_make_it(core: Core, namespac
         found = said(job)
         assert found[:2] == (state, code), found
         assert words in found[2], found
-    async with await Api.connect(namespace) as api, core_api() as cluster:
-        del api
+    async with core_api() as cluster:
         pods = (await cluster.list_namespaced_pod(namespace)).items
         assert [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}] == []
 

@@ -19,6 +19,7 @@ from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.domain.catalogue import (
     COMMON_FIELDS,
+    VARIABLE,
     Catalogue,
     Parameter,
     ParameterType,
@@ -36,7 +37,6 @@ T = TypeVar("T")
 E = TypeVar("E", bound=msgspec.Struct)
 Scalar = str | int | float | bool
 
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LARGEST: Final = 2**20
 """Bytes of a file that is read."""
 
@@ -187,25 +187,19 @@ def _target(
         return None
     for key, variables in (("environment", entry.environment), ("secret_environment", entry.secret_environment)):
         for variable, value in variables.items():
-            if _VARIABLE.fullmatch(variable) is None or "\0" in str(value):
+            if VARIABLE.fullmatch(variable) is None or "\0" in str(value):
                 reader.fault((*place, key, variable), "is no environment variable; use letters, digits and '_'")
     plain = known.environment if known else {}
     secret = known.secret_environment if known else {}
-    return reader.build(
-        lambda: Target(
-            name=name,
-            description=entry.description if entry.description is not None else known.description if known else "",
-            types=tuple(kinds.values()),
-            parameters=tuple(parameters.values()),
-            command=entry.command if entry.command is not None else known.command if known else (),
-            environment={**plain, **{key: _text(value) for key, value in entry.environment.items()}},
-            secret_environment={**secret, **entry.secret_environment},
-            plaintext_kafka=bool(
-                entry.plaintext_kafka if entry.plaintext_kafka is not None else known and known.plaintext_kafka
-            ),
-        ),
-        place,
-    )
+    said = {"description": entry.description, "command": entry.command, "plaintext_kafka": entry.plaintext_kafka}
+    fields: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
+    fields |= {
+        "types": tuple(kinds.values()),
+        "parameters": tuple(parameters.values()),
+        "environment": {**plain, **{key: _text(value) for key, value in entry.environment.items()}},
+        "secret_environment": {**secret, **entry.secret_environment},
+    }
+    return reader.build(lambda: dataclasses.replace(known, **fields) if known else Target(name=name, **fields), place)
 
 
 def _try_out(reader: _Reader, name: str, options: PodOptions, place: tuple[str, ...]) -> None:

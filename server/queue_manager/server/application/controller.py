@@ -113,7 +113,7 @@ class Controller:
             try:
                 seen = await self._observe(queue)
             except Unavailable as error:
-                await self._apply(queue_id, _delayed(queue, error))
+                await self._apply(queue_id, _delayed(queue, filter(is_due, live(queue)), error.message))
                 raise
             applied = self._clock.now()
             queue = await self._apply(queue_id, seen)
@@ -190,8 +190,7 @@ class Controller:
                 await self._bus.prepare(queue)
             answers = await _all([self._launch(queue, job) for job in jobs])
         except Unavailable as error:
-            text = f"the bus is not ready: {error.message}"
-            answers = [Delayed(worker_key(queue, job), text, unsure=False) for job in jobs]
+            answers = _delayed(queue, jobs, f"the bus is not ready: {error.message}")
         if any(isinstance(answer, Delayed) for answer in answers):
             self._launches.failed(queue.queue_id)
         else:
@@ -295,6 +294,6 @@ async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
     return [result for result in results if not isinstance(result, BaseException)]
 
 
-def _delayed(queue: Queue, error: Unavailable) -> list[Observation]:
-    """What the jobs wait for whose launch is due, where the runner cannot be asked how they stand."""
-    return [Delayed(worker_key(queue, job), error.message, unsure=False) for job in live(queue) if is_due(job)]
+def _delayed(queue: Queue, jobs: Iterable[Job], message: str) -> list[Observation]:
+    """What these jobs wait for, for whose workers nothing was asked."""
+    return [Delayed(worker_key(queue, job), message, unsure=False) for job in jobs]

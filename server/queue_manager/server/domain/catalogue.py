@@ -30,7 +30,8 @@ COMMON_FIELDS: Final = ("image", "parameters", "depends_on", "timeout")
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _TYPE_NAME: Final = re.compile(r"(?=.{1,64}\Z)[A-Za-z0-9_-]*(<interval>)?[A-Za-z0-9_-]*")
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""The name of an environment variable."""
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -70,7 +71,7 @@ class Parameter:
     def __post_init__(self) -> None:
         if not self.environment_variable:
             object.__setattr__(self, "environment_variable", self.name.upper())
-        if _VARIABLE.fullmatch(self.environment_variable) is None:
+        if VARIABLE.fullmatch(self.environment_variable) is None:
             raise ValueError(
                 f"parameter {self.name!r}: {self.environment_variable!r} is no environment variable's name"
             )

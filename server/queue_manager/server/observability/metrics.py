@@ -150,6 +150,20 @@ class Metrics:
             "Messages of workers by outcome: accepted, unknown (of no queue here), unreadable.",
             ("outcome",),
         )
+        self._add_kubernetes(shelf)
+
+        self.published_events_total = add(Counter, "published_events_total", "Events that went out on the bus.")
+        self.outbox_depth = add(Gauge, "outbox_depth", "Queues with events that have not gone out yet.")
+
+        build = add(Gauge, "build_info", "Always 1; the labels tell the version.", ("version", "python"))
+        build.labels(version, platform.python_version()).set(1)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def _add_kubernetes(self, shelf: _Shelf) -> None:
+        """What the runner over Kubernetes is measured by."""
+        add = shelf.add
         self.kubernetes_calls_total = add(
             Counter,
             "kubernetes_calls_total",
@@ -175,15 +189,6 @@ class Metrics:
             "Seconds since the watch of a resource last said anything; bookmarks come about once a minute.",
             ("resource",),
         )
-
-        self.published_events_total = add(Counter, "published_events_total", "Events that went out on the bus.")
-        self.outbox_depth = add(Gauge, "outbox_depth", "Queues with events that have not gone out yet.")
-
-        build = add(Gauge, "build_info", "Always 1; the labels tell the version.", ("version", "python"))
-        build.labels(version, platform.python_version()).set(1)
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
 
     def sample(self) -> None:
         """Ask `samples` and all of `before_sample`. Call it on the event loop, before the registry is read."""

@@ -90,8 +90,7 @@ def standing(
     """
     pod = max(pods, key=_created, default=None)
     state = pod.container(CONTAINER) if pod is not None else ContainerState()
-    ref = RunnerRef(runner=RUNNER, name=job.metadata.name, uid=job.metadata.uid, namespace=job.metadata.namespace)
-    spec_hash = _hash_of(key, job)
+    ref, spec_hash = _ref(job), hash_of(key, job)
     begun = state.running or state.terminated
     start_time = _seconds(begun.started_at) if begun is not None else None
     if (condition := job.ending) is not None:
@@ -130,8 +129,8 @@ def ended_by_us(key: WorkerKey, job: KubernetesJob, pods: Iterable[Pod]) -> Work
     return WorkerStatus(
         key=key,
         phase=Phase.ENDED,
-        ref=RunnerRef(runner=RUNNER, name=job.metadata.name, uid=job.metadata.uid, namespace=job.metadata.namespace),
-        spec_hash=_hash_of(key, job),
+        ref=_ref(job),
+        spec_hash=hash_of(key, job),
         exit_code=terminated.exit_code,
         reason=_of_exit(terminated),
         start_time=_seconds(terminated.started_at),
@@ -139,7 +138,7 @@ def ended_by_us(key: WorkerKey, job: KubernetesJob, pods: Iterable[Pod]) -> Work
     )
 
 
-def _hash_of(key: WorkerKey, job: KubernetesJob) -> str:
+def hash_of(key: WorkerKey, job: KubernetesJob) -> str:
     """The specification's hash, where the Job is this very attempt's; else empty: somebody else has the name."""
     labels = job.metadata.labels or {}
     own = {MANAGED_BY: MANAGER, QUEUE_ID: key.queue_id, JOB: key.job, ATTEMPT: str(key.attempt)}
@@ -148,8 +147,12 @@ def _hash_of(key: WorkerKey, job: KubernetesJob) -> str:
     return (job.metadata.annotations or {}).get(SPEC_HASH, "")
 
 
-def _succeeded(condition: Condition | None) -> bool:
-    return condition is not None and condition.type == "Complete"
+def _ref(job: KubernetesJob) -> RunnerRef:
+    return RunnerRef(runner=RUNNER, name=job.metadata.name, uid=job.metadata.uid, namespace=job.metadata.namespace)
+
+
+def _succeeded(condition: Condition) -> bool:
+    return condition.type == "Complete"
 
 
 def _exit_code(condition: Condition, ended: Terminated | None) -> int | None:

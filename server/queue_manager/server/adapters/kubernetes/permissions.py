@@ -43,8 +43,9 @@ class Permissions:
             allowed = await asyncio.gather(*(self._is_allowed(verb, resource) for verb, resource in wishes))
         except (Refusal, NoAnswer, msgspec.DecodeError):
             return self._missing
+        finally:
+            self._asked_at = monotonic()  # an API that does not answer is not asked at every look at our readiness
         self._missing = [f"{verb} {resource}" for (verb, resource), yes in zip(wishes, allowed, strict=True) if not yes]
-        self._asked_at = monotonic()
         return self._missing
 
     async def _is_allowed(self, verb: str, resource: str) -> bool:

@@ -11,8 +11,8 @@ import asyncio
 import dataclasses
 import math
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -29,6 +29,7 @@ from queue_manager.server.adapters.kubernetes.diagnosis import (
     RUNNER,
     Patience,
     ended_by_us,
+    hash_of,
     is_explained,
     standing,
 )
@@ -99,7 +100,7 @@ class KubernetesRunner:
         self._cut_off: set[str] = set()
         """Names of the Jobs whose pods were seen to be deleted while they ran."""
         self._leaving: dict[str, KubernetesJob] = {}
-        """Those of them that are gone before the watch has told how their pods ended, by name."""
+        """Jobs that we deleted, and that are gone before the watch has told how their pods ended, by name."""
         self._ends: OrderedDict[str, WorkerStatus] = OrderedDict()
         """How workers ended that we deleted, by name."""
         self._launches: dict[str, asyncio.Task[WorkerStatus | Refused]] = {}
@@ -186,7 +187,7 @@ class KubernetesRunner:
         for worker in workers:
             self._ends.pop(worker.name, None)
             job = await self._get(worker.name)
-            if job is None or not standing(worker, job, ())[0].spec_hash:  # somebody else's is none of ours
+            if job is None or not hash_of(worker, job):  # somebody else's is none of ours
                 continue
             if job.ending is None:
                 log.warning("a worker that is to be forgotten still runs", worker=worker.name)
@@ -330,27 +331,22 @@ class KubernetesRunner:
 
     async def _get(self, name: str) -> KubernetesJob | None:
         """The Job, asked afresh."""
-        try:
-            job = await self._ask(self._job, "get", "jobs", name)
-        except Refusal as refusal:
-            if refusal.code == 404 and refusal.reason == "NotFound":
-                self._jobs.drop(name)
-                return None
-            raise _unavailable(f"get job {name}", refusal) from refusal
-        except NoAnswer as error:
-            raise Unavailable(str(error)) from error
+        with _needed(f"get job {name}"):
+            try:
+                job = await self._ask(self._job, "get", "jobs", name)
+            except Refusal as refusal:
+                if refusal.code == 404 and refusal.reason == "NotFound":
+                    self._jobs.drop(name)
+                    return None
+                raise
         self._jobs.put(job)
         return job
 
     async def _list_pods(self, job_name: str) -> Sequence[Pod]:
         """The pods of a Job, asked afresh."""
-        try:
-            query = {"labelSelector": f"{JOB_NAME_LABEL}={job_name}"}
+        query = {"labelSelector": f"{JOB_NAME_LABEL}={job_name}"}
+        with _needed(f"list pods of {job_name}"):
             return (await self._ask(self._pod_list, "list", "pods", query=query)).items
-        except Refusal as refusal:
-            raise _unavailable(f"list pods of {job_name}", refusal) from refusal
-        except NoAnswer as error:
-            raise Unavailable(str(error)) from error
 
     async def _synced(self) -> None:
         """Once the Jobs and pods that there are have been listed. Raises `Unavailable`."""
@@ -375,24 +371,14 @@ class KubernetesRunner:
     async def _remove(self, resource: str, name: str, uid: str, **options: Any) -> None:
         """Delete this very object; one that is gone, or has made way for another of its name, is none of ours."""
         body = {"preconditions": {"uid": uid}, **options}
-        try:
+        with _needed(f"delete {resource} {name}", but={404, 409}):
             async with self._mutations:
                 await self._api.call("delete", resource, name, body=body)
-        except Refusal as refusal:
-            if refusal.code not in {404, 409}:
-                raise _unavailable(f"delete {resource} {name}", refusal) from refusal
-        except NoAnswer as error:
-            raise Unavailable(str(error)) from error
 
     async def _patch(self, worker: WorkerKey, body: Mapping[str, Any]) -> None:
-        try:
+        with _needed(f"patch job {worker.name}", but={404}):
             async with self._mutations:
                 await self._api.call("patch", "jobs", worker.name, body=body)
-        except Refusal as refusal:
-            if refusal.code != 404:
-                raise _unavailable(f"patch job {worker.name}", refusal) from refusal
-        except NoAnswer as error:
-            raise Unavailable(str(error)) from error
 
     # --- what the watch brings ---
 
@@ -437,6 +423,18 @@ class KubernetesRunner:
         if len(self._ends) > ENDS_KEPT:
             self._ends.popitem(last=False)
         return True
+
+
+@contextmanager
+def _needed(what: str, *, but: Container[int] = ()) -> Iterator[None]:
+    """What is refused or not answered inside is `Unavailable`; a refusal with one of the codes in `but` is passed over."""
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.code not in but:
+            raise _unavailable(what, refusal) from refusal
+    except NoAnswer as error:
+        raise Unavailable(str(error)) from error
 
 
 def _unavailable(what: str, refusal: Refusal) -> Unavailable:
