@@ -6,16 +6,12 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
 
-import psutil
-
 from bench.figures import Figure, compared, no_more_than
 from bench.load import start_queue
-from bench.processes import ROOT, ServerUnderTest, cpu_seconds
+from bench.processes import ROOT, ServerUnderTest, cpu_seconds, serving
 from bench.scale import Scale
 
 SERVER_PACKAGES = ("queue_manager.server", "kubernetes_asyncio", "pydantic", "structlog", "msgspec", "uvloop")
@@ -28,7 +24,8 @@ atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
 
 async def idle(scale: Scale, folder: Path) -> list[Figure]:
     """`queue-manager serve` with its embedded parts and nothing to do, beside the bare service."""
-    async with _serving(folder) as process, ServerUnderTest("bench.bare") as bare:
+    async with serving(folder) as served, ServerUnderTest("bench.bare") as bare:
+        process = served.process
         await asyncio.sleep(2.0)  # what it does once after its start is over
         ours_before, bare_before, began = cpu_seconds(process), bare.cpu, perf_counter()
         await asyncio.sleep(scale.idle)
@@ -86,30 +83,3 @@ async def _python(address: str, code: str, *arguments: str) -> tuple[str, str]:
     if process.returncode:
         raise RuntimeError(f"queuectl {' '.join(arguments)} ended with {process.returncode}: {err.decode()}")
     return out.decode(), err.decode()
-
-
-@asynccontextmanager
-async def _serving(folder: Path) -> AsyncIterator[psutil.Process]:
-    """`queue-manager serve` on free ports, once it serves."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "queue_manager.server", "serve"),
-        cwd=folder,
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith(("QM_", "KAFKA_", "ARANGO_"))},
-            "QM_GRPC_LISTEN": "127.0.0.1:0",
-            "QM_METRICS_LISTEN": "127.0.0.1:0",
-            "QM_LOG_FORMAT": "json",
-        },
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stderr is not None
-        async with asyncio.timeout(30):
-            while json.loads(await process.stderr.readline())["event"] != "serving":
-                pass
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        await process.communicate()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -89,3 +93,42 @@ class ServerUnderTest:
             raise RuntimeError(f"{' '.join(self._command)} has ended; run it by hand to see why")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """`queue-manager serve` that runs, and where."""
+
+    process: psutil.Process
+    grpc: str
+    metrics: str
+
+
+@asynccontextmanager
+async def serving(folder: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[Served]:
+    """`queue-manager serve` on free ports with its state in `folder`, once it serves."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("QM_", "KAFKA_", "ARANGO_", "K8S_"))
+    }
+    own = {"QM_GRPC_LISTEN": "127.0.0.1:0", "QM_METRICS_LISTEN": "127.0.0.1:0", "QM_LOG_FORMAT": "json"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "queue_manager.server", "serve"),
+        cwd=folder,
+        env={**inherited, **own, **(environment or {})},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    draining = None
+    try:
+        async with asyncio.timeout(60):
+            while (said := json.loads(await process.stderr.readline()))["event"] != "serving":
+                pass
+        draining = asyncio.create_task(process.stderr.read())  # a full pipe would stop it
+        yield Served(psutil.Process(process.pid), said["grpc"], said["metrics"])
+    finally:
+        process.terminate()
+        await process.wait()
+        if draining is not None:
+            await draining

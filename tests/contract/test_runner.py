@@ -321,7 +321,7 @@ async def test_a_worker_beyond_its_timeout_is_ended_and_the_runner_says_why(rig:
 async def test_a_change_is_told_by_a_hint(rig: Rig, runner: Runner) -> None:
     """By the queue's id, at the latest when there is something new to observe."""
     woken: asyncio.Queue[str] = asyncio.Queue()
-    runner.subscribe(woken.put_nowait)
+    runner.subscribe(lambda queue_id, delay=0.0: None if delay else woken.put_nowait(queue_id))
     await launched(runner, spec(script="exit 0"))
     async with asyncio.timeout(20):
         while (await status(runner)).phase is not Phase.ENDED:

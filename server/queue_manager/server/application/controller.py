@@ -8,7 +8,6 @@ be cut off anywhere, or be made twice; the next one goes on from the record.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Iterable, Sequence
 from random import Random
 from typing import TypeVar
@@ -118,10 +117,15 @@ class Controller:
             applied = self._clock.now()
             queue = await self._apply(queue_id, seen)
             todo = plan(queue, now=self._clock.now(), timings=self._timings)
-            answers = await self._execute(queue, todo)
-            if answers:
-                applied = self._clock.now()
-                queue = await self._apply(queue_id, answers)
+            try:
+                answers = await self._execute(queue, todo)
+                if answers:
+                    applied = self._clock.now()
+                    queue = await self._apply(queue_id, answers)
+            except BaseException:
+                if todo.launch:  # what was answered is not on record: calls may have been carried out
+                    self._recovered.add(queue_id)
+                raise
         # What became due after the record was last looked at, while calls were made, is due still.
         after = plan(queue, now=applied, timings=self._timings)
         if after.settle:
@@ -134,8 +138,8 @@ class Controller:
         return min(waits, default=None)
 
     async def _observe(self, queue: Queue) -> Sequence[WorkerStatus]:
-        # Also those that are to be launched: one that was launched before, by whomever, may be refused now.
-        keys = [worker_key(queue, job) for job in live(queue)]
+        # Also those that may have been launched already: launching such a one again may be refused now.
+        keys = [worker_key(queue, job) for job in live(queue) if job.status.launch_unsure or not is_due(job)]
         return await self._runner.observe(keys) if keys else ()
 
     async def _apply(self, queue_id: str, observations: Sequence[Observation]) -> Queue:
@@ -200,8 +204,7 @@ class Controller:
     async def _launch(self, queue: Queue, job: Job) -> Observation:
         spec = self._launch_specs(queue, job)
         try:
-            # Under the hash that was recorded with the intent: by it a worker of this attempt is recognised ever after.
-            answer = await self._runner.launch(dataclasses.replace(spec, spec_hash=job.status.spec_hash))
+            answer = await self._runner.launch(spec)
         except Unavailable as error:
             self._instruments.launched("unavailable")
             return Delayed(spec.key, error.message, unsure=not isinstance(error, Declined))

@@ -112,7 +112,7 @@ class Core:
         )
         self._retention = Retention(self.records, store, runner, bus, clock=clock, keep=settings.retention)
         self._checks = {"store": store.check, "runner": runner.check, "bus": bus.check}
-        runner.subscribe(work.add)
+        runner.subscribe(work.add_after)
         bus.subscribe(self.intake)
 
     async def run(self) -> None:

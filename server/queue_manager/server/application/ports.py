@@ -8,7 +8,7 @@ Every call is bounded in time by the adapter. All calls may be repeated: a calle
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -111,6 +111,13 @@ class StateStore(Protocol):
 # --- Runner -----------------------------------------------------------------------------------------------------------
 
 
+class Wake(Protocol):
+    """Has a queue looked at, at once or after `delay` seconds. Earlier wishes go before later ones."""
+
+    def __call__(self, queue_id: str, delay: float = 0.0, /) -> None:
+        """A hint, never the truth."""
+
+
 class Runner(Protocol):
     """Runs workers, each under a name that is used once."""
 
@@ -142,8 +149,8 @@ class Runner(Protocol):
     async def forget(self, workers: Sequence[WorkerKey]) -> None:
         """Remove what is still kept of these ended workers (their output)."""
 
-    def subscribe(self, wake: Callable[[str], None]) -> None:
-        """Have `wake(queue_id)` called whenever a worker of that queue may have changed. A hint, never the truth."""
+    def subscribe(self, wake: Wake) -> None:
+        """Have `wake` called whenever a worker of a queue may have changed, or will be worth a look."""
 
     async def check(self) -> None:
         """Raise `Unavailable` where the runner cannot be reached now."""

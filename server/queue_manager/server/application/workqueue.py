@@ -92,7 +92,7 @@ class WorkQueue:
             self._ready[key] = asyncio.get_running_loop().time()
             self._pump()
 
-    def add_after(self, key: str, delay: float) -> None:
+    def add_after(self, key: str, delay: float = 0.0) -> None:
         """Handle this key after `delay` seconds, or earlier where it is added earlier."""
         if delay <= 0:
             self.add(key)

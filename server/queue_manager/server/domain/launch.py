@@ -96,7 +96,10 @@ class LaunchSpecs:
         self._of_unknown = _Base.of(None, platform)
 
     def __call__(self, queue: Queue, job: Job) -> LaunchSpec:
-        """The specification."""
+        """The specification, under the hash that was recorded with the intent to launch it, where there is one.
+
+        By that hash a worker of this attempt is recognised ever after.
+        """
         spec = job.spec
         base = self._of_target.get(spec.target, self._of_unknown)
         target, secrets = base.target, base.secrets
@@ -110,7 +113,7 @@ class LaunchSpecs:
             command=base.command,
             environment={name: value for name, value in environment.items() if value and name not in secrets},
             secret_environment=secrets,
-            spec_hash=self.hash_of(queue, job),
+            spec_hash=job.status.spec_hash or self.hash_of(queue, job),
             timeout=spec.timeout,
             start_timeout=queue.spec.start_timeout,
         )

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from time import monotonic
+from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -25,6 +28,8 @@ from queue_manager.server.domain.errors import Unavailable
 TIMEOUT: Final = 10.0
 """Seconds that a call may take in all, where nothing else is said. Watches have their own limits."""
 CONNECT: Final = 5.0
+READ_BUFFER: Final = 2**21
+"""Bytes of the longest line of a watch: etcd takes objects of up to 1.5 MiB."""
 
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -35,7 +40,9 @@ _PATHS: Final = {
     "events": "/api/v1/namespaces/{namespace}/events",
     "selfsubjectaccessreviews": "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
 }
+_JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
+_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 Observer = Callable[[str, str, str, float], None]
 """Told of every call: verb, resource, status code (or what came instead), seconds."""
@@ -57,6 +64,13 @@ class NoAnswer(Exception):
     """The call was cut off, or took too long: it may have been carried out, or may yet be."""
 
 
+class NotSent(NoAnswer):
+    """There was no connection over which it could have been sent: nothing was done."""
+
+
+_NOT_CONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
 class Api:
     """Calls to one cluster, in one namespace. `async with` closes it."""
 
@@ -64,11 +78,20 @@ class Api:
         self, client: ApiClient, namespace: str, *, timeout: float = TIMEOUT, observe: Observer = lambda *_: None
     ) -> None:
         """Made by `connect`. `timeout`: seconds that a call may take in all."""
-        self._timeout = timeout
+        self._limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT)
         self._client = client
-        self._session: aiohttp.ClientSession = client.rest_client.pool_manager
+        # The library's own session looks for proxies and a netrc file anew, in threads, at every call.
+        self._session = aiohttp.ClientSession(
+            connector=client.rest_client.pool_manager.connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=READ_BUFFER,
+        )
+        self._optional = _of_connections(client.configuration)
         self._observe = observe
         self.namespace = namespace
+        host = str(client.configuration.host)
+        self._urls = {resource: host + path.format(namespace=namespace) for resource, path in _PATHS.items()}
 
     @classmethod
     async def connect(
@@ -102,6 +125,7 @@ class Api:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
         await self._client.close()
 
     async def call(
@@ -112,11 +136,19 @@ class Api:
         *,
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
+        metadata_only: bool = False,
     ) -> bytes:
-        """Make a call and answer its body. Raises `Refusal`, `NoAnswer`. A patch is a JSON merge patch."""
-        limits = aiohttp.ClientTimeout(total=self._timeout, sock_connect=CONNECT)
-        async with self._request(verb, resource, name, body, query, limits) as response:
-            return await response.read()
+        """Make a call and answer its body. Raises `Refusal`, `NoAnswer`. A patch is a JSON merge patch.
+
+        `metadata_only`: of an object, only that is answered, which is half the work for both sides.
+        """
+        data = None if body is None else msgspec.json.encode(body)
+        with self._told(verb, resource) as told:
+            headers = await self._headers(verb, metadata_only=metadata_only)
+            async with self._send(verb, resource, name, data, query, headers, self._limits) as response:
+                raw = await response.read()
+                told.answered(response, raw)
+                return raw
 
     @asynccontextmanager
     async def watch(
@@ -125,66 +157,97 @@ class Api:
         """Begin a watch: its lines. Raises `Refusal`, `NoAnswer`, inside too; the latter after `silence` seconds."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=silence)
         query = {**query, "watch": "true", "allowWatchBookmarks": "true"}
-        async with self._request("watch", resource, "", None, query, limits) as response:
-            yield response.content
+        with self._told("watch", resource) as told:
+            headers = await self._headers("watch")
+            async with self._send("watch", resource, "", None, query, headers, limits) as response:
+                told.answered(response, b"" if response.status < 300 else await response.read())
+                yield response.content
 
-    @asynccontextmanager
-    async def _request(
+    def _told(self, verb: str, resource: str) -> _Told:
+        return _Told(verb, resource, self._observe)
+
+    def _send(
         self,
         verb: str,
         resource: str,
         name: str,
-        body: Mapping[str, Any] | None,
+        data: bytes | None,
         query: Mapping[str, str] | None,
+        headers: Mapping[str, str],
         limits: aiohttp.ClientTimeout,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        headers = await self._headers(verb, resource)
-        began, outcome = monotonic(), "cancelled"
-        try:
-            configuration = self._client.configuration
-            path = _PATHS[resource].format(namespace=self.namespace) + (f"/{name}" if name else "")
-            url = f"{configuration.host}{path}"
-            data = None if body is None else msgspec.json.encode(body)
-            optional: dict[str, Any] = {}
-            if configuration.proxy:
-                optional["proxy"] = configuration.proxy
-            if configuration.tls_server_name:
-                optional["server_hostname"] = configuration.tls_server_name
-            async with self._session.request(
-                _METHODS[verb],
-                url,
-                params=query,
-                data=data,
-                headers=headers,
-                timeout=limits,
-                allow_redirects=False,  # it would make a GET of a POST
-                **optional,
-            ) as response:
-                outcome = str(response.status)
-                if response.status >= 300:
-                    raise Refusal(response.status, _status(await response.read()), _retry_after(response))
-                yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            outcome = "timeout" if isinstance(error, TimeoutError) else "cut"
-            raise NoAnswer(f"{verb} {resource}: {str(error) or type(error).__name__}") from error
-        finally:
-            self._observe(verb, resource, outcome, monotonic() - began)
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        url = self._urls[resource]
+        return self._session.request(
+            _METHODS[verb],
+            f"{url}/{name}" if name else url,
+            params=query,
+            data=data,
+            headers=headers,
+            timeout=limits,
+            allow_redirects=False,  # it would make a GET of a POST
+            **self._optional,
+        )
 
-    async def _headers(self, verb: str, resource: str) -> dict[str, str]:
+    async def _headers(self, verb: str, *, metadata_only: bool = False) -> dict[str, str]:
         headers = dict(self._client.default_headers)
-        headers["Content-Type"] = _MERGE_PATCH if verb == "patch" else "application/json"
-        headers["Accept"] = "application/json"
+        headers["Content-Type"] = _MERGE_PATCH if verb == "patch" else _JSON
+        headers["Accept"] = f"{_METADATA_ONLY},{_JSON}" if metadata_only else _JSON
         try:
             await self._client.update_params_for_auth(headers, [], ["BearerToken"])
         except (ConfigException, OSError) as error:  # a token file that is being replaced
-            raise NoAnswer(f"{verb} {resource}: the token cannot be read: {error}") from error
+            raise NotSent(f"the token cannot be read: {error}") from error
         return headers
+
+
+class _Told:
+    """A call while it is made: what comes of it is told to the observer, and failures are given their names."""
+
+    __slots__ = ("_began", "_observe", "_outcome", "_resource", "_verb")
+
+    def __init__(self, verb: str, resource: str, observe: Observer) -> None:
+        self._verb = verb
+        self._resource = resource
+        self._observe = observe
+        self._outcome = "cancelled"
+        self._began = monotonic()
+
+    def answered(self, response: aiohttp.ClientResponse, raw: bytes) -> None:
+        """There is an answer. Raises `Refusal` where it is one."""
+        self._outcome = str(response.status)
+        if response.status >= 300:
+            raise Refusal(response.status, _status(raw), _retry_after(response))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        failed = isinstance(error, (aiohttp.ClientError, TimeoutError, OSError))
+        if failed:
+            self._outcome = "timeout" if isinstance(error, TimeoutError) else "cut"
+        self._observe(self._verb, self._resource, self._outcome, monotonic() - self._began)
+        if failed:
+            what = NotSent if isinstance(error, _NOT_CONNECTED) else NoAnswer
+            raise what(f"{self._verb} {self._resource}: {str(error) or type(error).__name__}") from error
 
 
 def _kubeconfig() -> str:
     """The kubeconfig files to read, as KUBECONFIG lists them; empty where there is none of them."""
     paths = os.environ.get("KUBECONFIG") or str(Path(KUBE_CONFIG_DEFAULT_LOCATION).expanduser())
     return paths if any(Path(path).is_file() for path in paths.split(os.pathsep)) else ""
+
+
+def _of_connections(configuration: Configuration) -> dict[str, Any]:
+    """What every request is to be told of how to connect: a proxy (kubeconfig's, else the environment's), the TLS name."""
+    optional: dict[str, Any] = {}
+    url = urlsplit(str(configuration.host))
+    from_environment = None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
+    if proxy := configuration.proxy or from_environment:
+        optional["proxy"] = proxy
+    if configuration.tls_server_name:
+        optional["server_hostname"] = configuration.tls_server_name
+    return optional
 
 
 def _status(raw: bytes) -> Status:

@@ -120,14 +120,13 @@ class Reflector(Generic[K]):
             await asyncio.sleep(PAUSE)
 
     def put(self, item: K) -> None:
-        """Take in an object that the API has just given out, unless the watch is that far already.
+        """Take in an object that the API has just given to the caller, unless the watch is that far already.
 
         What it is beyond it knows better: the object may be gone again. (Versions of one resource grow; Kubernetes
         promises that since 1.35, and etcd always kept it.)
         """
         if _number(item.metadata.resource_version) > _number(self._version):
             self.objects[item.metadata.name] = item
-            self._changed(item)
 
     def drop(self, name: str) -> None:
         """The API has just said that there is none of this name."""
@@ -196,7 +195,10 @@ class Reflector(Generic[K]):
         if event.type == "DELETED":
             self.objects.pop(item.metadata.name, None)
         else:
+            known = self.objects.get(item.metadata.name)
             self.objects[item.metadata.name] = item
+            if known is not None and known.metadata.resource_version == item.metadata.resource_version:
+                return  # `put` was sooner
         self._changed(item)
 
     @property

@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import math
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from random import Random
 from types import TracebackType
@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from queue_manager.server.adapters.kubernetes import manifest
-from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
+from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, NotSent, Refusal
 from queue_manager.server.adapters.kubernetes.diagnosis import (
     JOB_NAME_LABEL,
     LOOK_FOR_PODS,
@@ -37,7 +37,7 @@ from queue_manager.server.adapters.kubernetes.objects import Event, KubernetesJo
 from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.permissions import Permissions
 from queue_manager.server.adapters.kubernetes.reflector import Observe, Reflector
-from queue_manager.server.application.ports import Clock
+from queue_manager.server.application.ports import Clock, Wake
 from queue_manager.server.domain.errors import Declined, Unavailable
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Reason, StateReason, cut
@@ -106,11 +106,9 @@ class KubernetesRunner:
         self._launches: dict[str, asyncio.Task[WorkerStatus | Refused]] = {}
         self._troubles: dict[str, tuple[Reason | None, float]] = {}
         """What workers wait for that may not come, and since when, by name."""
-        self._looks: dict[str, asyncio.TimerHandle] = {}
-        """When to look again at workers that wait, by name."""
         self._permissions = Permissions(api)
         self._mutations = asyncio.Semaphore(MUTATIONS)
-        self._wake: Callable[[str], None] = lambda _: None
+        self._wake: Wake = lambda _queue_id, _delay=0.0: None
         self._running = AsyncExitStack()
         self._job = msgspec.json.Decoder(KubernetesJob)
         self._event_list: msgspec.json.Decoder[Listed[Event]] = msgspec.json.Decoder(Listed[Event])
@@ -130,8 +128,6 @@ class KubernetesRunner:
     ) -> None:
         if self._launches:
             await asyncio.wait(self._launches.values())
-        for timer in self._looks.values():
-            timer.cancel()
         await self._running.aclose()
 
     # --- the port ---
@@ -195,7 +191,7 @@ class KubernetesRunner:
             await self._remove("jobs", worker.name, job.metadata.uid, propagationPolicy="Background")
             self._jobs.drop(worker.name)
 
-    def subscribe(self, wake: Callable[[str], None]) -> None:
+    def subscribe(self, wake: Wake) -> None:
         """See `ports.Runner`."""
         self._wake = wake
 
@@ -227,16 +223,22 @@ class KubernetesRunner:
         )
         try:
             async with self._mutations:
-                made = await self._ask(self._job, "create", "jobs", body=body)
+                query = {"fieldValidation": "Ignore"}  # it is ours; to look for unknown fields costs the API
+                made = await self._ask(self._job, "create", "jobs", body=body, query=query, metadata_only=True)
         except Refusal as refusal:
             if refusal.code == 409 and refusal.reason == "AlreadyExists":
                 return await self._adopt(spec.key)
             return self._refused(spec.key, refusal)
+        except NotSent as error:
+            raise Declined(str(error)) from error
         except NoAnswer as error:  # whether it was made is seen by looking, or by the next launch of this name
             log.info("a launch had no answer", worker=spec.key.name, error=str(error))
             return await self._adopt(spec.key)
         self._jobs.put(made)
-        return await self._explained(spec.key, made)
+        if spec.key.name in self._pods_of:
+            return await self._explained(spec.key, made)
+        self._wake(spec.key.queue_id, LOOK_FOR_PODS)
+        return standing(spec.key, made, ())[0]
 
     async def _adopt(self, key: WorkerKey) -> WorkerStatus:
         """What there is of that name, whoever made it."""
@@ -287,7 +289,8 @@ class KubernetesRunner:
         if status.phase is Phase.WAITING and not pods:
             look_in = min(max(LOOK_FOR_PODS, age / 2), LOOK_AT_MOST) if look_in is None else min(LOOK_FOR_PODS, look_in)
         hopeless = until is not None and until <= now
-        self._look_again(key, None if hopeless else look_in)
+        if look_in is not None and not hopeless:
+            self._wake(key.queue_id, look_in)
         return dataclasses.replace(status, hopeless=hopeless)
 
     async def _fresh_pods(self, name: str) -> dict[str, Pod]:
@@ -307,17 +310,6 @@ class KubernetesRunner:
             since = now
         self._troubles[name] = status.reason.code, since
         return since + patience
-
-    def _look_again(self, key: WorkerKey, delay: float | None) -> None:
-        """Have its queue looked at after so many seconds, and not at another time that was set before."""
-        if (timer := self._looks.pop(key.name, None)) is not None:
-            timer.cancel()
-        if delay is not None:
-            self._looks[key.name] = asyncio.get_running_loop().call_later(delay, self._look, key)
-
-    def _look(self, key: WorkerKey) -> None:
-        self._looks.pop(key.name, None)
-        self._wake(key.queue_id)
 
     async def _why_no_pod(self, job: KubernetesJob) -> Event | None:
         """The newest event that says why a Job's pod could not be made."""
@@ -350,6 +342,8 @@ class KubernetesRunner:
 
     async def _synced(self) -> None:
         """Once the Jobs and pods that there are have been listed. Raises `Unavailable`."""
+        if self._jobs.synced.is_set() and self._pods.synced.is_set():
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(SYNC_WAIT):
                 await self._jobs.tried.wait()
