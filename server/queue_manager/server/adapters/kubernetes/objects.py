@@ -29,6 +29,17 @@ class Metadata(Object, frozen=True):
     deletion_timestamp: datetime | None = None
     deletion_grace_period_seconds: int | None = None
 
+    @property
+    def version(self) -> int:
+        """By which objects of one resource are told older from newer. Kubernetes promises that they grow since 1.35; etcd
+        always kept it."""
+        return number(self.resource_version)
+
+
+def number(version: str) -> int:
+    """A version as a number."""
+    return int(version) if version.isdecimal() else 0
+
 
 class Condition(Object, frozen=True):
     """One of an object's conditions."""

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
-from queue_manager.server.adapters.kubernetes.objects import Listed, Metadata, Status, WatchEvent
+from queue_manager.server.adapters.kubernetes.objects import Listed, Metadata, Status, WatchEvent, number
 from queue_manager.server.application.workqueue import Backoff
 
 log = structlog.get_logger(__name__)
@@ -122,10 +122,9 @@ class Reflector(Generic[K]):
     def put(self, item: K) -> None:
         """Take in an object that the API has just given to the caller, unless the watch is that far already.
 
-        What it is beyond it knows better: the object may be gone again. (Versions of one resource grow; Kubernetes
-        promises that since 1.35, and etcd always kept it.)
+        What it is beyond it knows better: the object may be gone again.
         """
-        if _number(item.metadata.resource_version) > _number(self._version):
+        if item.metadata.version > number(self._version):
             self.objects[item.metadata.name] = item
 
     def drop(self, name: str) -> None:
@@ -148,9 +147,9 @@ class Reflector(Generic[K]):
                 break
             query["continue"] = page.metadata.continue_
         before, self.objects = self.objects, found
-        listed = _number(page.metadata.resource_version)
+        listed = number(page.metadata.resource_version)
         for name, item in before.items():  # what was taken in while the pages were read
-            if name not in found and _number(item.metadata.resource_version) > listed:
+            if name not in found and item.metadata.version > listed:
                 found[name] = item
         self._version, self._listed_at = page.metadata.resource_version, monotonic()
         self._observe(self._resource, "relist")
@@ -210,7 +209,3 @@ class Reflector(Generic[K]):
         self._heard_at = monotonic()
         self.problem = ""
         self._backoff.clear(self._resource)
-
-
-def _number(version: str) -> int:
-    return int(version) if version.isdecimal() else 0

@@ -296,9 +296,17 @@ class KubernetesRunner:
     async def _fresh_pods(self, name: str) -> dict[str, Pod]:
         """The pods of a Job, asked afresh, and kept while there is a Job."""
         pods = {pod.metadata.name: pod for pod in await self._list_pods(name)}
-        if pods and name in self._jobs.objects:
-            self._pods_of[name].update(pods)
-        return pods
+        if not pods or name not in self._jobs.objects:
+            return pods
+        for pod in pods.values():
+            self._keep(name, pod)
+        return self._pods_of[name]
+
+    def _keep(self, job_name: str, pod: Pod) -> None:
+        """Keep a pod as it is, unless it is known in a newer form: the watch may overtake an answer, and the other way."""
+        pods, name = self._pods_of[job_name], pod.metadata.name
+        if name not in pods or pods[name].metadata.version <= pod.metadata.version:
+            pods[name] = pod
 
     def _until(self, name: str, status: WorkerStatus, patience: float | None, now: float) -> float | None:
         """When a worker has waited too long for what it waits for; counted from when that was seen first."""
@@ -319,7 +327,7 @@ class KubernetesRunner:
         except (Refusal, NoAnswer) as error:  # it is only for people
             log.info("events cannot be read", worker=job.metadata.name, error=str(error))
             return None
-        return max(events, key=lambda event: int(event.metadata.resource_version), default=None)
+        return max(events, key=lambda event: event.metadata.version, default=None)
 
     async def _get(self, name: str) -> KubernetesJob | None:
         """The Job, asked afresh."""
@@ -389,13 +397,13 @@ class KubernetesRunner:
         self._wake((job.metadata.labels or {}).get(manifest.QUEUE_ID, ""))
 
     def _pod_changed(self, pod: Pod) -> None:
-        labels, name = pod.metadata.labels or {}, pod.metadata.name
+        labels = pod.metadata.labels or {}
         job_name, is_there = labels.get(JOB_NAME_LABEL, ""), pod.metadata.name in self._pods.objects
         if (job := self._leaving.get(job_name)) is not None:
             if self._remember(job, [pod]) or not is_there:
                 del self._leaving[job_name]
         elif is_there or job_name in self._jobs.objects:
-            self._pods_of[job_name][name] = pod
+            self._keep(job_name, pod)
             if pod.metadata.deletion_timestamp is not None and pod.container(manifest.CONTAINER).running is not None:
                 self._cut_off.add(job_name)
         else:
