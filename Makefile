@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+export BASE_IMAGE PIP_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test simulate bench integration lint format types protos check-generated docs clean
+.PHONY: help setup run demo test simulate bench bench-kubernetes integration image lint format types protos check-generated docs clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +35,14 @@ simulate: $(STAMP) ## Play simulated histories: make simulate SEEDS=10000 FIRST=
 bench: $(STAMP) ## Measure speed and size beside a bare grpc.aio service: make bench [ONLY="get start"] [SHORT=1]
 	@$(BIN)/python -m bench $(if $(SHORT),--short) $(ONLY)
 
+bench-kubernetes: $(STAMP) ## Measure with Jobs on the Kubernetes that KUBECONFIG names, beside bare aiohttp: [ONLY=...] [SHORT=1]
+	@$(BIN)/python -m bench.kubernetes $(if $(SHORT),--short) $(ONLY)
+
 integration: $(STAMP) ## Run the tests that need real servers; each says what it skips and why
 	$(BIN)/pytest -m integration -ra
+
+image: ## Build the image with docker, podman or buildah: make image [IMAGE=...] [BASE_IMAGE=...] [PIP_INDEX_URL=...]
+	@scripts/build_image.sh "$(or $(IMAGE),localhost/queue-manager:dev)"
 
 lint: $(STAMP) ## Style, import layers, the contract's style
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ from queue_manager.server.domain.model import JobState, QueueState, StopMode
 from tests.support.kubernetes import core_api, manager, needs_cluster, start, target
 from tests.support.local_workers import until
 
-ROLE = Path(__file__).resolve().parents[2] / "deploy" / "role.yaml"
+ROLE = Path(__file__).resolve().parents[2] / "deploy" / "base" / "role.yaml"
 TARGETS = Catalogue.of([target("sleeper", "exec sleep 300"), target("done", "exit 0")])
 
 

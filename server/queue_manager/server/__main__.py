@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from importlib.metadata import version
 from typing import Annotated
 
@@ -60,6 +61,53 @@ def serve() -> None:
     except QueueManagerError as error:
         print(f"queue-manager cannot start: {error}", file=sys.stderr)  # noqa: T201 - also where no log is set up
         raise typer.Exit(EXIT_CANNOT_START) from None
+
+
+class Part(StrEnum):
+    """What can be probed."""
+
+    readiness = "readiness"
+    liveness = "liveness"
+    startup = "startup"
+
+
+@app.command()
+def probe(
+    part: Annotated[Part, typer.Argument(help="What to ask for.")] = Part.readiness,
+    server: Annotated[
+        str, typer.Option(help="Address, `host:port`. Default: this machine, at the port of QM_GRPC_LISTEN.")
+    ] = "",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.1, max=60.0)] = 3.0,
+) -> None:
+    """Ask a running server how it is, and say it.
+
+    `readiness`: whether calls would succeed now, with what is down where not; `liveness`: whether the process works;
+    `startup`: whether it has been ready once. Exit code 0 where it is SERVING, else 1.
+    """
+    from queue_manager.server.domain.errors import QueueManagerError  # noqa: PLC0415
+    from queue_manager.server.probe import probe as ask  # noqa: PLC0415
+    from queue_manager.server.settings import load_settings  # noqa: PLC0415
+
+    try:
+        address = server or load_settings().grpc.listen.on_this_machine
+    except QueueManagerError as error:
+        print(f"queue-manager cannot probe: {error}", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(EXIT_CANNOT_START) from None
+    serving, text = ask(address, part.value, timeout=timeout)
+    print(text)  # noqa: T201 - the answer
+    raise typer.Exit(0 if serving else 1)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def simulated_worker(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Be a worker that only pretends: reads the environment that workers get, reports progress, ends.
+
+    Give it to targets as their `command` in the catalogue file to try the server on Kubernetes with this image
+    (docs/simulated-worker.md).
+    """
+    from queue_manager.server.simulated_worker.__main__ import main as live  # noqa: PLC0415
+
+    raise typer.Exit(live(arguments or []))
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -77,6 +77,12 @@ class ListenAddress:
         """As it is written: `127.0.0.1:9090`, `[::1]:9090`."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def on_this_machine(self) -> str:
+        """How a client on the same machine reaches it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - all interfaces, loopback too
+        return str(ListenAddress(host, self.port))
+
     @classmethod
     def parse(cls, value: object) -> Self:
         """Raises `ValueError`."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from queue_manager.server.simulated_worker.channel import Channel
 from queue_manager.server.simulated_worker.life import Life
 from queue_manager.server.simulated_worker.settings import Settings
 
 
-def main() -> int:
-    """Read the environment and live."""
+def main(arguments: Sequence[str]) -> int:
+    """Read the environment and live; the exit code."""
     try:
-        settings = Settings(os.environ, sys.argv[1:])
+        settings = Settings(os.environ, arguments)
     except ValueError as error:
         sys.stderr.write(f"simulated worker: {error}\n")
         return 2
@@ -21,4 +22,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

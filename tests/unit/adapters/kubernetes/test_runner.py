@@ -65,5 +65,6 @@ async def test_an_old_answer_does_not_hide_what_the_watch_has_told_since() -> No
     runner._jobs.objects[KEY.name] = msgspec.convert(job, KubernetesJob)
     for reflector in (runner._jobs, runner._pods):
         reflector.synced.set()
+    runner._pods.problem = "cut off a moment ago"
     assert [status.phase for status in await runner.observe([KEY])] == [Phase.RUNNING]
     assert [status.phase for status in await runner.observe([KEY])] == [Phase.RUNNING]

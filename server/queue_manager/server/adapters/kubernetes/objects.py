@@ -143,10 +143,17 @@ class Pod(Object, frozen=True):
         return next((found.state for found in statuses if found.name == name), ContainerState())
 
 
+class Reference(Object, frozen=True):
+    """Which object is meant."""
+
+    uid: str = ""
+
+
 class Event(Object, frozen=True):
     """Something that was noted of an object."""
 
     metadata: Metadata
+    involved_object: Reference = Reference()
     reason: str = ""
     message: str = ""
     last_timestamp: datetime | None = None

@@ -22,6 +22,7 @@ import structlog
 
 from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, NotSent, Refusal
+from queue_manager.server.adapters.kubernetes.denials import Denials
 from queue_manager.server.adapters.kubernetes.diagnosis import (
     JOB_NAME_LABEL,
     LOOK_FOR_PODS,
@@ -33,7 +34,7 @@ from queue_manager.server.adapters.kubernetes.diagnosis import (
     is_explained,
     standing,
 )
-from queue_manager.server.adapters.kubernetes.objects import Event, KubernetesJob, Listed, Pod
+from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Listed, Pod
 from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.permissions import Permissions
 from queue_manager.server.adapters.kubernetes.reflector import Observe, Reflector
@@ -107,11 +108,11 @@ class KubernetesRunner:
         self._troubles: dict[str, tuple[Reason | None, float]] = {}
         """What workers wait for that may not come, and since when, by name."""
         self._permissions = Permissions(api)
+        self._denials = Denials(api)
         self._mutations = asyncio.Semaphore(MUTATIONS)
         self._wake: Wake = lambda _queue_id, _delay=0.0: None
         self._running = AsyncExitStack()
         self._job = msgspec.json.Decoder(KubernetesJob)
-        self._event_list: msgspec.json.Decoder[Listed[Event]] = msgspec.json.Decoder(Listed[Event])
         self._pod_list: msgspec.json.Decoder[Listed[Pod]] = msgspec.json.Decoder(Listed[Pod])
 
     async def __aenter__(self) -> Self:
@@ -274,8 +275,9 @@ class KubernetesRunner:
             if not is_explained(pods.values()):
                 pods = await self._fresh_pods(key.name)
         elif not pods and age >= LOOK_FOR_PODS:
-            pods = await self._fresh_pods(key.name)
-            kept_out = None if pods else await self._why_no_pod(job)
+            if self._pods.problem:  # else the watch would have told of one
+                pods = await self._fresh_pods(key.name)
+            kept_out = None if pods else await self._denials.of(job.metadata.uid)
         status, patience = standing(
             key, job, pods.values(), cut_off=key.name in self._cut_off, kept_out=kept_out, patience=self._patience
         )
@@ -291,7 +293,7 @@ class KubernetesRunner:
         hopeless = until is not None and until <= now
         if look_in is not None and not hopeless:
             self._wake(key.queue_id, look_in)
-        return dataclasses.replace(status, hopeless=hopeless)
+        return dataclasses.replace(status, hopeless=True) if hopeless else status
 
     async def _fresh_pods(self, name: str) -> dict[str, Pod]:
         """The pods of a Job, asked afresh, and kept while there is a Job."""
@@ -318,16 +320,6 @@ class KubernetesRunner:
             since = now
         self._troubles[name] = status.reason.code, since
         return since + patience
-
-    async def _why_no_pod(self, job: KubernetesJob) -> Event | None:
-        """The newest event that says why a Job's pod could not be made."""
-        query = {"fieldSelector": f"involvedObject.uid={job.metadata.uid},reason=FailedCreate"}
-        try:
-            events = (await self._ask(self._event_list, "list", "events", query=query)).items
-        except (Refusal, NoAnswer) as error:  # it is only for people
-            log.info("events cannot be read", worker=job.metadata.name, error=str(error))
-            return None
-        return max(events, key=lambda event: event.metadata.version, default=None)
 
     async def _get(self, name: str) -> KubernetesJob | None:
         """The Job, asked afresh."""
