@@ -75,6 +75,10 @@ class Runner:
     async def forget(self, workers: Sequence[WorkerKey]) -> None:
         """Nothing is kept of them."""
 
+    async def alive(self) -> Sequence[WorkerKey]:
+        """What was launched."""
+        return [status.key for status in self._workers.values()]
+
     def subscribe(self, wake: Callable[[str], None]) -> None:
         """Nothing changes here unasked."""
 

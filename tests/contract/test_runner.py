@@ -318,6 +318,19 @@ async def test_a_worker_beyond_its_timeout_is_ended_and_the_runner_says_why(rig:
     assert seen.reason.code is Reason.DEADLINE_EXCEEDED
 
 
+async def test_workers_that_are_not_over_are_listed(rig: Rig, runner: Runner) -> None:
+    """By which those are found that no record knows."""
+    assert not await runner.alive()
+    key = (await launched(runner, spec(script="sleep 60"))).key
+    assert list(await runner.alive()) == [key]
+    await runner.delete(key, grace=0.0)
+
+    async def none() -> bool:
+        return not await runner.alive()
+
+    await until(none, within=20)
+
+
 async def test_a_change_is_told_by_a_hint(rig: Rig, runner: Runner) -> None:
     """By the queue's id, at the latest when there is something new to observe."""
     woken: asyncio.Queue[str] = asyncio.Queue()

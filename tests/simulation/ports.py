@@ -228,6 +228,10 @@ class SimulatedRunner:
     async def forget(self, workers: Sequence[WorkerKey]) -> None:
         """See the port."""
 
+    async def alive(self) -> Sequence[WorkerKey]:
+        """See the port."""
+        return [worker.spec.key for worker in self._world.workers.values() if worker.lives()]
+
     def subscribe(self, wake: Callable[[str], None]) -> None:
         """See the port."""
         process = self._process

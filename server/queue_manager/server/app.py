@@ -76,6 +76,7 @@ def core_settings(settings: Settings) -> CoreSettings:
         sweep=settings.controller.sweep,
         telemetry_window=settings.controller.telemetry_window,
         retention=settings.storage.retention,
+        end_orphans=settings.runner.orphans == "end",
     )
 
 

@@ -15,7 +15,7 @@ from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.ports import Publication, Receiver, Record, WorkerCommand
 from queue_manager.server.application.records import Records
 from queue_manager.server.domain.builtin import builtin_catalogue
-from queue_manager.server.domain.errors import Unavailable
+from queue_manager.server.domain.errors import Declined, Unavailable
 from queue_manager.server.domain.history import Entry, Event
 from queue_manager.server.domain.launch import LaunchSpec, Platform, WorkerKey
 from queue_manager.server.domain.model import Job, JobState, Queue, QueueState, RunnerRef
@@ -44,6 +44,10 @@ class Counters(Instruments):
     def telemetry(self, outcome: str, count: int = 1) -> None:
         """See `Instruments`."""
         self.counts[outcome] += count
+
+    def orphans(self, count: int) -> None:
+        """See `Instruments`."""
+        self.counts["orphans"] = count
 
     def watchers(self, change: int) -> None:
         """See `Instruments`."""
@@ -167,7 +171,8 @@ class Runner:
 
     async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
         """See `ports.Runner`."""
-        await self.check()
+        if self.down:
+            raise Declined("out of reach")  # there was nobody to take it
         status = WorkerStatus(
             key=spec.key,
             phase=Phase.RUNNING,
@@ -186,6 +191,11 @@ class Runner:
         await self.check()
         self.workers.pop(worker.name, None)
         self.wake(worker.queue_id)
+
+    async def alive(self) -> Sequence[WorkerKey]:
+        """See `ports.Runner`."""
+        await self.check()
+        return [status.key for status in self.workers.values()]
 
     async def release(self, workers: Sequence[WorkerKey]) -> None:
         """See `ports.Runner`."""

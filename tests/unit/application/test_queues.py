@@ -265,7 +265,7 @@ async def test_what_a_step_decides_at_its_end_is_done_at_once() -> None:
 
 
 async def test_a_job_says_what_it_waits_for_also_where_nothing_can_be_seen() -> None:
-    """Its worker is to be launched, and the runner cannot even be asked whether there is one."""
+    """Its worker is to be launched, and the runner cannot even be asked to: so it certainly was not launched."""
     async with serving() as server:
         server.runner.down = True
         queue, _ = await server.start(start())

@@ -23,6 +23,7 @@ from queue_manager.server.application.ports import Bus, Clock, Runner, StateStor
 from queue_manager.server.application.queues import QueueService
 from queue_manager.server.application.records import Records
 from queue_manager.server.application.retention import Retention
+from queue_manager.server.application.strays import Strays
 from queue_manager.server.application.watch import WatchHub
 from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.catalogue import Catalogue
@@ -47,6 +48,7 @@ class CoreSettings:
     sweep: float = 60.0
     telemetry_window: float = 0.2
     retention: float = 30 * 86400.0
+    end_orphans: bool = False
 
 
 class Core:
@@ -111,6 +113,13 @@ class Core:
             wake=work.add,
         )
         self._retention = Retention(self.records, store, runner, bus, clock=clock, keep=settings.retention)
+        self.strays = Strays(
+            self.records,
+            runner,
+            instruments=instruments,
+            grace=timings.delete_grace,
+            end_orphans=settings.end_orphans,
+        )
         self._checks = {"store": store.check, "runner": runner.check, "bus": bus.check}
         runner.subscribe(work.add_after)
         bus.subscribe(self.intake)
@@ -131,6 +140,7 @@ class Core:
             tasks.create_task(self.outbox.work.run(), name="publish")
             tasks.create_task(self.controller.sweep(), name="sweep")
             tasks.create_task(self._retention.run(), name="retention")
+            tasks.create_task(self.strays.run(), name="strays")
             self.intake.open()
             self.ready.set()
 

@@ -36,6 +36,9 @@ class Instruments:
     def published(self, count: int) -> None:
         """Events went out on the bus."""
 
+    def orphans(self, count: int) -> None:
+        """So many workers are there that no record knows."""
+
     def watchers(self, change: int) -> None:
         """Subscribers came or went."""
 

@@ -149,6 +149,9 @@ class Runner(Protocol):
     async def forget(self, workers: Sequence[WorkerKey]) -> None:
         """Remove what is still kept of these ended workers (their output)."""
 
+    async def alive(self) -> Sequence[WorkerKey]:
+        """The workers of any queue that are not over: to find those that no record knows. May be a moment old."""
+
     def subscribe(self, wake: Wake) -> None:
         """Have `wake` called whenever a worker of a queue may have changed, or will be worth a look."""
 

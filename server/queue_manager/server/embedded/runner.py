@@ -165,6 +165,10 @@ class ScriptedRunner:
             if worker is not None and worker.phase is Phase.ENDED:
                 del self._workers[key.name]
 
+    async def alive(self) -> Sequence[WorkerKey]:
+        """See `ports.Runner`."""
+        return [worker.key for worker in self._workers.values() if worker.phase is not Phase.ENDED]
+
     def subscribe(self, wake: Callable[[str], None]) -> None:
         """See `ports.Runner`."""
         self._wake = wake

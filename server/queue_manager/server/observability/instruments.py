@@ -67,6 +67,10 @@ class MeteredInstruments(Instruments):
         """Count them."""
         self._metrics.published_events_total.inc(count)
 
+    def orphans(self, count: int) -> None:
+        """Set it."""
+        self._metrics.orphaned_workers.set(count)
+
     def watchers(self, change: int) -> None:
         """Add the change."""
         self._metrics.watch_subscribers.inc(change)

@@ -119,6 +119,9 @@ class Metrics:
             ("outcome",),
         )
 
+        self.orphaned_workers = add(
+            Gauge, "orphaned_workers", "Workers that run and that no record knows; `queuectl doctor` names them."
+        )
         self.watch_subscribers = add(Gauge, "watch_subscribers", "Watch streams that are open.")
         self.watch_frames_total = add(Counter, "watch_frames_total", "Frames sent to watchers, by kind.", ("kind",))
         self.watch_frames_coalesced_total = add(

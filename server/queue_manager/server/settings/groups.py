@@ -141,6 +141,14 @@ class RunnerSettings(Group):
         "How long a pod may wait for a node before its job has failed. An autoscaler needs some minutes for a new one.",
     )
 
+    orphans: Annotated[Literal["report", "end"], Lowered] = variable(
+        "QM_ORPHANS",
+        "report",
+        "What is done about workers that no record knows: `report` (metric `queue_manager_orphaned_workers`, `queuectl "
+        "doctor`), or `end`, which kills another manager's workers where one uses the same namespace with a state of its "
+        "own.",
+    )
+
     @property
     def on_kubernetes(self) -> bool:
         """Workers are Kubernetes Jobs."""

@@ -34,7 +34,7 @@ from queue_manager.server.adapters.kubernetes.diagnosis import (
     is_explained,
     standing,
 )
-from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Listed, Pod
+from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Listed, Metadata, Pod
 from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.permissions import Permissions
 from queue_manager.server.adapters.kubernetes.reflector import Observe, Reflector
@@ -159,15 +159,16 @@ class KubernetesRunner:
         if (launching := self._launches.get(worker.name)) is not None:
             await asyncio.wait([launching])
         job = self._jobs.objects.get(worker.name) or await self._get(worker.name)
-        if job is None or job.ending is not None:
-            return
-        self._deleted.add(job.metadata.uid)
+        if job is not None:
+            if job.ending is not None:
+                return
+            self._deleted.add(job.metadata.uid)
         seconds = max(1, math.ceil(grace))
         for pod in await self._list_pods(worker.name):
             left = pod.metadata.deletion_grace_period_seconds
             if not pod.over and (left is None or left > seconds):
                 await self._remove("pods", pod.metadata.name, pod.metadata.uid, gracePeriodSeconds=seconds)
-        if job.metadata.deletion_timestamp is None:
+        if job is not None and job.metadata.deletion_timestamp is None:
             await self._remove("jobs", worker.name, job.metadata.uid, propagationPolicy="Foreground")
 
     async def release(self, workers: Sequence[WorkerKey]) -> None:
@@ -191,6 +192,16 @@ class KubernetesRunner:
                 continue
             await self._remove("jobs", worker.name, job.metadata.uid, propagationPolicy="Background")
             self._jobs.drop(worker.name)
+
+    async def alive(self) -> Sequence[WorkerKey]:
+        """See `ports.Runner`. Also pods whose Job is gone, if somebody deleted it without them."""
+        await self._synced()
+        jobs = self._jobs.objects
+        alone = (pod for pod in self._pods.objects.values() if not pod.over and _job_of(pod) not in jobs)
+        return [
+            *(_key(job.metadata, name) for name, job in jobs.items() if job.ending is None),
+            *(_key(pod.metadata, _job_of(pod)) for pod in alone),
+        ]
 
     def subscribe(self, wake: Wake) -> None:
         """See `ports.Runner`."""
@@ -404,19 +415,26 @@ class KubernetesRunner:
 
     def _remember(self, job: KubernetesJob, pods: Iterable[Pod]) -> bool:
         """How a worker ended that we deleted. Whether its pods say so."""
-        labels = job.metadata.labels or {}
-        key = WorkerKey(
-            labels.get(manifest.QUEUE_ID, ""),
-            labels.get(manifest.JOB, ""),
-            int(labels.get(manifest.ATTEMPT, "0")),
-            job.metadata.name,
-        )
+        key = _key(job.metadata, job.metadata.name)
         if (end := ended_by_us(key, job, pods)) is None:
             return False
         self._ends[key.name] = end
         if len(self._ends) > ENDS_KEPT:
             self._ends.popitem(last=False)
         return True
+
+
+def _key(metadata: Metadata, name: str) -> WorkerKey:
+    """Whose Job or pod it is, as its labels say, which somebody may have changed."""
+    labels = metadata.labels or {}
+    attempt = labels.get(manifest.ATTEMPT, "")
+    number = int(attempt) if attempt.isdecimal() else 0
+    return WorkerKey(labels.get(manifest.QUEUE_ID, ""), labels.get(manifest.JOB, ""), number, name)
+
+
+def _job_of(pod: Pod) -> str:
+    """The name of its Job."""
+    return (pod.metadata.labels or {}).get(JOB_NAME_LABEL, "")
 
 
 @contextmanager

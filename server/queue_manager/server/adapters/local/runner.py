@@ -151,6 +151,10 @@ class LocalRunner:
             else:
                 log.warning("a worker that is to be forgotten still runs", worker=name)
 
+    async def alive(self) -> Sequence[WorkerKey]:
+        """See `ports.Runner`."""
+        return await self._in_thread(self._find_alive)
+
     def subscribe(self, wake: Callable[[str], None]) -> None:
         """See `ports.Runner`."""
         self._watcher.subscribe(wake)
@@ -170,6 +174,20 @@ class LocalRunner:
         return sum(directory.hand(line) for directory in self._watcher.running(queue_id))
 
     # --- inside ---
+
+    def _find_alive(self) -> list[WorkerKey]:
+        found = []
+        for path in self._workers.iterdir():
+            if WorkerDirectory.is_name(path.name):
+                directory = self._directory(path.name)
+                if (
+                    not directory.has_exit()
+                    and (seen := directory.inspect()).phase is Phase.RUNNING
+                    and seen.spec is not None
+                ):
+                    spec = seen.spec
+                    found.append(WorkerKey(spec.queue_id, spec.job, spec.attempt, path.name))
+        return found
 
     def _prepare(self) -> None:
         self._workers.mkdir(mode=0o700, parents=True, exist_ok=True)
