@@ -179,7 +179,7 @@ async def serve() -> None:
             instruments=MeteredInstruments(metrics),
         )
         server = build(
-            Servicer(core.service),
+            Servicer(core.service, core.diagnose),
             Health(core.problems),
             observer=metrics,
             new_id=lambda: uuid.uuid4().hex,

@@ -110,6 +110,8 @@ def _ignore_conflict(effect: Callable[[], object]) -> None:
 class SimulatedStore:
     """The `StateStore` port."""
 
+    name = "simulated"
+
     def __init__(self, process: Process, *, exclusive: bool) -> None:
         self._process = process
         self._world = process.world

@@ -13,7 +13,15 @@ from random import Random
 from typing import Any
 
 import pytest
-from kubernetes_asyncio.client import ApiClient, Configuration, CoreV1Api, V1Namespace, V1ObjectMeta, V1Secret
+from kubernetes_asyncio.client import (
+    ApiClient,
+    BatchV1Api,
+    Configuration,
+    CoreV1Api,
+    V1Namespace,
+    V1ObjectMeta,
+    V1Secret,
+)
 from kubernetes_asyncio.config.kube_config import load_kube_config
 
 from queue_manager.server.adapters.inprocess.bus import InProcessBus
@@ -62,6 +70,14 @@ async def remove_namespace(name: str) -> None:
     """It goes, with all that is in it, in its own time."""
     async with core_api() as core:
         await core.delete_namespace(name)
+
+
+async def delete_job(namespace: str, name: str, *, propagation: str = "Background") -> None:
+    """Behind the manager's back; with `Orphan` its pod stays."""
+    configuration = Configuration()
+    await load_kube_config(client_configuration=configuration)
+    async with ApiClient(configuration) as client:
+        await BatchV1Api(client).delete_namespaced_job(name, namespace, propagation_policy=propagation)
 
 
 @asynccontextmanager

@@ -23,6 +23,8 @@ from queue_manager.client.values import duration, seconds, timestamp
 from queue_manager.client.watch import OnReconnect, ReadFrame, WatchOptions, watch_frames
 from queue_manager.v1.queue_pb2 import FailurePolicy, Queue, QueueState
 from queue_manager.v1.service_pb2 import (
+    DiagnoseRequest,
+    DiagnoseResponse,
     GetQueueRequest,
     ListQueuesRequest,
     ListQueuesResponse,
@@ -207,6 +209,10 @@ class AsyncClient:
         """The catalogue: every target with its types and parameters, by name."""
         response = await self._connection.call(self._connection.stub.ListTargets, ListTargetsRequest(), timeout)
         return list(response.targets)
+
+    async def diagnose(self, *, timeout: float | None = None) -> DiagnoseResponse:
+        """What is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
+        return await self._connection.call(self._connection.stub.Diagnose, DiagnoseRequest(), timeout)
 
     def watch(
         self,

@@ -20,6 +20,7 @@ from queue_manager.client.loop_thread import LoopThread
 from queue_manager.client.watch import OnReconnect
 from queue_manager.v1.queue_pb2 import FailurePolicy, Queue
 from queue_manager.v1.service_pb2 import (
+    DiagnoseResponse,
     ListQueuesResponse,
     StartQueueRequest,
     StartQueueResponse,
@@ -162,6 +163,10 @@ class Client:
     def list_targets(self, *, timeout: float | None = None) -> list[Target]:
         """The catalogue: every target with its types and parameters, by name."""
         return self._thread.run(self._client.list_targets(timeout=timeout))
+
+    def diagnose(self, *, timeout: float | None = None) -> DiagnoseResponse:
+        """What is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
+        return self._thread.run(self._client.diagnose(timeout=timeout))
 
     def watch(
         self,

@@ -68,6 +68,11 @@ class QueueManagerStub:
                 request_serializer=queue__manager_dot_v1_dot_service__pb2.ListTargetsRequest.SerializeToString,
                 response_deserializer=queue__manager_dot_v1_dot_service__pb2.ListTargetsResponse.FromString,
                 _registered_method=True)
+        self.Diagnose = channel.unary_unary(
+                '/queue_manager.v1.QueueManager/Diagnose',
+                request_serializer=queue__manager_dot_v1_dot_service__pb2.DiagnoseRequest.SerializeToString,
+                response_deserializer=queue__manager_dot_v1_dot_service__pb2.DiagnoseResponse.FromString,
+                _registered_method=True)
 
 
 class QueueManagerServicer:
@@ -128,6 +133,13 @@ class QueueManagerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Diagnose(self, request, context):
+        """Answers what is wrong with the server and its surroundings, as far as it knows, and what to do about it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueueManagerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -160,6 +172,11 @@ def add_QueueManagerServicer_to_server(servicer, server):
                     servicer.ListTargets,
                     request_deserializer=queue__manager_dot_v1_dot_service__pb2.ListTargetsRequest.FromString,
                     response_serializer=queue__manager_dot_v1_dot_service__pb2.ListTargetsResponse.SerializeToString,
+            ),
+            'Diagnose': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diagnose,
+                    request_deserializer=queue__manager_dot_v1_dot_service__pb2.DiagnoseRequest.FromString,
+                    response_serializer=queue__manager_dot_v1_dot_service__pb2.DiagnoseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -328,6 +345,33 @@ class QueueManager:
             '/queue_manager.v1.QueueManager/ListTargets',
             queue__manager_dot_v1_dot_service__pb2.ListTargetsRequest.SerializeToString,
             queue__manager_dot_v1_dot_service__pb2.ListTargetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diagnose(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/queue_manager.v1.QueueManager/Diagnose',
+            queue__manager_dot_v1_dot_service__pb2.DiagnoseRequest.SerializeToString,
+            queue__manager_dot_v1_dot_service__pb2.DiagnoseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,8 @@ class QueueManagerStub:
     """
     ListTargets: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListTargetsRequest, _service_pb2.ListTargetsResponse]
     """Answers the catalogue: every target with its types and its parameters with their rules."""
+    Diagnose: _grpc.UnaryUnaryMultiCallable[_service_pb2.DiagnoseRequest, _service_pb2.DiagnoseResponse]
+    """Answers what is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
 
 @_typing.type_check_only
 class QueueManagerAsyncStub(QueueManagerStub):
@@ -95,6 +97,8 @@ class QueueManagerAsyncStub(QueueManagerStub):
     """
     ListTargets: _aio.UnaryUnaryMultiCallable[_service_pb2.ListTargetsRequest, _service_pb2.ListTargetsResponse]  # type: ignore[assignment]
     """Answers the catalogue: every target with its types and its parameters with their rules."""
+    Diagnose: _aio.UnaryUnaryMultiCallable[_service_pb2.DiagnoseRequest, _service_pb2.DiagnoseResponse]  # type: ignore[assignment]
+    """Answers what is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
 
 class QueueManagerServicer(metaclass=_abc_1.ABCMeta):
     """Launches, stops and watches queues. A queue is one run of a group of microservices under one `queue_id`.
@@ -162,5 +166,13 @@ class QueueManagerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ListTargetsResponse, _abc.Awaitable[_service_pb2.ListTargetsResponse]]:
         """Answers the catalogue: every target with its types and its parameters with their rules."""
+
+    @_abc_1.abstractmethod
+    def Diagnose(
+        self,
+        request: _service_pb2.DiagnoseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.DiagnoseResponse, _abc.Awaitable[_service_pb2.DiagnoseResponse]]:
+        """Answers what is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
 
 def add_QueueManagerServicer_to_server(servicer: QueueManagerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -156,13 +156,14 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             encode_queue=QueueEncoder(),
             encode_event=encode_event,
             instruments=MeteredInstruments(metrics),
+            version=version,
         )
         sample(metrics, core)
         listener = settings.metrics.listen
         metrics_server = await stack.enter_async_context(MetricsServer(metrics, host=listener.host, port=listener.port))
         health = Health(core.problems)
         server = build(
-            Servicer(core.service),
+            Servicer(core.service, core.diagnose),
             health,
             observer=metrics,
             new_id=lambda: uuid.uuid4().hex[:12],

@@ -157,6 +157,9 @@ class FakeServer(service_pb2_grpc.QueueManagerServicer):
     listen: str = "127.0.0.1:0"
     journals: dict[str, Journal] = field(default_factory=dict)
     targets: list[Target] = field(default_factory=list)
+    diagnosis: api.DiagnoseResponse = field(
+        default_factory=lambda: api.DiagnoseResponse(version="1.2.3", parts={"store": "sqlite", "bus": "embedded"})
+    )
     failures: dict[str, deque[Failure]] = field(default_factory=lambda: defaultdict(deque))
     """By method: answered one after the other, before any success."""
     plans: deque[Plan] = field(default_factory=deque)
@@ -279,6 +282,10 @@ class FakeServer(service_pb2_grpc.QueueManagerServicer):
     async def ListTargets(self, request: api.ListTargetsRequest, context: Any) -> api.ListTargetsResponse:  # noqa: N802
         await self._enter("ListTargets", request, context)
         return api.ListTargetsResponse(targets=self.targets)
+
+    async def Diagnose(self, request: api.DiagnoseRequest, context: Any) -> api.DiagnoseResponse:  # noqa: N802
+        await self._enter("Diagnose", request, context)
+        return self.diagnosis
 
     async def WatchQueue(  # noqa: N802
         self, request: api.WatchQueueRequest, context: Any

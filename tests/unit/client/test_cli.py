@@ -21,7 +21,7 @@ from queue_manager.v1.queue_pb2 import (
     Queue,
     QueueState,
 )
-from queue_manager.v1.service_pb2 import StopMode
+from queue_manager.v1.service_pb2 import Severity, StopMode
 from queue_manager.v1.target_pb2 import Parameter, ParameterType, Target, TargetType
 
 from .fake_server import Failure, FakeServer, Journal, scripted_journal, simulate
@@ -350,3 +350,30 @@ class TestTargets:
         ended = await typed(catalogue.address, "targets", "graph-bilder")
         assert ended.code == ExitCode.NOT_FOUND
         assert ended.err == "error: there is no target 'graph-bilder'; did you mean graph-builder?\n"
+
+
+class TestDoctor:
+    async def test_nothing_is_wrong(self, server: FakeServer) -> None:
+        ended = await typed(server.address, "doctor")
+        assert ended.code == 0
+        assert ended.out == "server 1.2.3: bus embedded, store sqlite\nnothing is wrong that it knows of\n"
+
+    async def test_what_is_wrong_is_told_with_its_remedy(self, server: FakeServer) -> None:
+        server.diagnosis.findings.add(severity=Severity.SEVERITY_ERROR, part="store", message="the disk is full")
+        server.diagnosis.findings.add(
+            severity=Severity.SEVERITY_WARNING,
+            part="runner",
+            message="2 strays",
+            remedy="end them",
+            subjects=["a", "b"],
+        )
+        ended = await typed(server.address, "doctor")
+        assert ended.code == ExitCode.UNHEALTHY
+        assert ended.out.splitlines()[1:] == [
+            "error: store: the disk is full",
+            "warning: runner: 2 strays",
+            "  a",
+            "  b",
+            "  what to do: end them",
+        ]
+        assert (await typed(server.address, "doctor", "-o", "name")).out == "store\nrunner\n"

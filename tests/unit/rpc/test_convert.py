@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from queue_manager.server.application.diagnosis import Severity
 from queue_manager.server.application.topic import FrameKind
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.catalogue import ParameterType
@@ -58,6 +59,7 @@ ENUMS: list[tuple[type[StrEnum], EnumDescriptor, Any]] = [
     (EventType, queue_pb2.EventType.DESCRIPTOR, convert.EVENT_TYPES),
     (FrameKind, service_pb2.FrameKind.DESCRIPTOR, frames.KINDS),
     (StopMode, service_pb2.StopMode.DESCRIPTOR, {mode: number for number, mode in requests._MODE_OF.items()}),
+    (Severity, service_pb2.Severity.DESCRIPTOR, convert.SEVERITIES),
     (ParameterType, target_pb2.ParameterType.DESCRIPTOR, None),
 ]
 

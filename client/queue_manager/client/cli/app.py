@@ -234,6 +234,12 @@ def targets(
     _run(server or ctx.obj, "targets", name, output=output)
 
 
+@app.command(epilog=manual.command_epilog("doctor"))
+def doctor(ctx: typer.Context, output: OutputOption = Output.TABLE, server: ServerOption = None) -> None:
+    """Ask the server what is wrong with it and its surroundings, and what to do about it."""
+    _run(server or ctx.obj, "doctor", output=output)
+
+
 def _run(server: str | None, command: str, *arguments: Any, **values: Any) -> NoReturn:
     """Load what commands need, run one, and exit with its code."""
     from queue_manager.client.cli import commands, running

@@ -170,6 +170,15 @@ async def targets(client: AsyncClient, name: str | None, *, output: Output) -> E
     return ExitCode.OK
 
 
+async def doctor(client: AsyncClient, *, output: Output) -> ExitCode:
+    """Show what the server knows to be wrong."""
+    diagnosis = await client.diagnose()
+    Results(output).write(
+        diagnosis, [finding.part for finding in diagnosis.findings], lambda: telling.diagnosis(diagnosis)
+    )
+    return ExitCode.UNHEALTHY if diagnosis.findings else ExitCode.OK
+
+
 async def _each(client: AsyncClient, queue_ids: Sequence[str], act: Callable[[str], Awaitable[ExitCode]]) -> ExitCode:
     """Do it to each queue, and go on where the fault is one queue's own; the code is the worst."""
     code = ExitCode.OK

@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 5
     QUEUE_FAILED = 6
     QUEUE_STOPPED = 7
+    UNHEALTHY = 8
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     TERMINATED = 143
@@ -35,6 +36,7 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.UNREACHABLE: "server not reachable, or no answer in time",
     ExitCode.QUEUE_FAILED: "the queue ended FAILED (watch, start --watch, stop --wait)",
     ExitCode.QUEUE_STOPPED: "the queue ended STOPPED (watch, start --watch)",
+    ExitCode.UNHEALTHY: "something is wrong with the server or its surroundings (doctor)",
     ExitCode.INTERRUPTED: "interrupted with Ctrl-C; the queue goes on",
     ExitCode.BROKEN_PIPE: "whoever reads the pipe has gone, as with | head",
     ExitCode.TERMINATED: "ended by SIGTERM; the queue goes on",

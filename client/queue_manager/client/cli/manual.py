@@ -55,6 +55,10 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("queuectl targets", "what can be launched"),
         ("queuectl targets graph-builder", "one target: its types and parameters with their rules"),
     ),
+    "doctor": (
+        ("queuectl doctor", "what is wrong with the server, and what to do about it"),
+        ("queuectl doctor -o json | jq -r '.findings[].subjects[]'", "the workers and topics that it is about"),
+    ),
 }
 """Two examples or more for each command: the line to type, and what it does."""
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from queue_manager.client.cli import formats, terminal
 from queue_manager.client.cli.printing import draw, hint, say
 from queue_manager.v1.queue_pb2 import Queue
-from queue_manager.v1.service_pb2 import ListQueuesResponse, StartQueueResponse
+from queue_manager.v1.service_pb2 import DiagnoseResponse, ListQueuesResponse, Severity, StartQueueResponse
 from queue_manager.v1.target_pb2 import Target
 
 
@@ -35,6 +35,20 @@ def started(response: StartQueueResponse, *, validate_only: bool) -> None:
         return
     started_id(response)
     hint(f"follow it with: queuectl watch {response.queue.queue_id}")
+
+
+def diagnosis(found: DiagnoseResponse) -> None:
+    """What is wrong, each with what to do about it; or that nothing is."""
+    parts = ", ".join(f"{part} {what}" for part, what in sorted(found.parts.items()))
+    say(f"server {found.version}: {parts}")
+    if not found.findings:
+        say("nothing is wrong that it knows of")
+    for finding in found.findings:
+        say(f"{Severity.Name(finding.severity).removeprefix('SEVERITY_').lower()}: {finding.part}: {finding.message}")
+        for subject in finding.subjects:
+            say(f"  {subject}")
+        if finding.remedy:
+            say(f"  what to do: {finding.remedy}")
 
 
 def stopped(queue: Queue, *, force: bool) -> None:

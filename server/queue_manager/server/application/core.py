@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from queue_manager.server.application.controller import Controller
+from queue_manager.server.application.diagnosis import Diagnosis, findings
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.intake import Intake
 from queue_manager.server.application.outbox import Outbox
@@ -68,8 +69,11 @@ class Core:
         encode_queue: Callable[[Queue], bytes],
         encode_event: Callable[[Event], bytes],
         instruments: Instruments,
+        version: str = "",
     ) -> None:
-        """Put the parts together; nothing runs yet."""
+        """Put the parts together; nothing runs yet. `version`: of the server, for those who ask."""
+        self._version = version
+        self._parts = {"store": store.name, "runner": runner.name, "bus": bus.name}
         timings = replace(settings.timings, launch_settle=runner.launch_settle)
         self.ready = asyncio.Event()
         self._loading = Backoff(rng)
@@ -143,6 +147,10 @@ class Core:
             tasks.create_task(self.strays.run(), name="strays")
             self.intake.open()
             self.ready.set()
+
+    async def diagnose(self) -> Diagnosis:
+        """What is wrong, as far as is known here."""
+        return Diagnosis(findings(await self.problems(), self.strays.orphans), self._version, self._parts)
 
     async def problems(self) -> dict[str, str]:
         """Which parts cannot be reached now, and why."""

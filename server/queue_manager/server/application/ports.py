@@ -63,6 +63,7 @@ class Cursor:
 class StateStore(Protocol):
     """Keeps queues as documents with compare-and-set, and the history of each."""
 
+    name: str
     exclusive: bool
     """This process is the only writer, so what it has in memory is the truth."""
 

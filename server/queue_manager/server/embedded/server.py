@@ -91,7 +91,7 @@ class EmbeddedServer:
             await core.ready.wait()
             self._health = Health(core.problems)
             await self._health.refresh()
-            self._servicer = Servicer(core.service)
+            self._servicer = Servicer(core.service, core.diagnose)
             await self.listen()
             stack.push_async_callback(self._shut_down, core)
             self._stack = stack.pop_all()

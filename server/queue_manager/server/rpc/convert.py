@@ -8,6 +8,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from queue_manager.server.application.diagnosis import Diagnosis, Severity
 from queue_manager.server.domain.catalogue import Catalogue, Parameter, Target, TargetType
 from queue_manager.server.domain.history import Event, EventType
 from queue_manager.server.domain.launch import LaunchSpec
@@ -28,6 +29,7 @@ from queue_manager.v1 import queue_pb2, service_pb2, target_pb2
 
 QUEUE_STATES: Final = {s: queue_pb2.QueueState.Value(f"QUEUE_STATE_{s}") for s in QueueState}
 JOB_STATES: Final = {s: queue_pb2.JobState.Value(f"JOB_STATE_{s}") for s in JobState}
+SEVERITIES: Final = {s: service_pb2.Severity.Value(f"SEVERITY_{s}") for s in Severity}
 REASONS: Final = {r: queue_pb2.Reason.Value(f"REASON_{r}") for r in Reason}
 POLICIES: Final = {p: queue_pb2.FailurePolicy.Value(f"FAILURE_POLICY_{p}") for p in FailurePolicy}
 LIFETIMES: Final = {x: queue_pb2.Lifetime.Value(f"LIFETIME_{x}") for x in Lifetime}
@@ -156,6 +158,21 @@ def plan_message(spec: LaunchSpec) -> service_pb2.LaunchPlan:
         environment=spec.environment,
         secret_environment=sorted(spec.secret_environment),
     )
+
+
+def diagnosis_message(diagnosis: Diagnosis) -> service_pb2.DiagnoseResponse:
+    """What is wrong."""
+    findings = [
+        service_pb2.Finding(
+            severity=SEVERITIES[finding.severity],
+            part=finding.part,
+            message=finding.message,
+            remedy=finding.remedy,
+            subjects=finding.subjects,
+        )
+        for finding in diagnosis.findings
+    ]
+    return service_pb2.DiagnoseResponse(findings=findings, version=diagnosis.version, parts=diagnosis.parts)
 
 
 def target_messages(catalogue: Catalogue) -> list[target_pb2.Target]:

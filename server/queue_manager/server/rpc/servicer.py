@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
+from queue_manager.server.application.diagnosis import Diagnosis
 from queue_manager.server.application.queues import QueueService
 from queue_manager.server.application.watch import Watch
 from queue_manager.server.domain.model import StopMode
 from queue_manager.server.rpc import requests
 from queue_manager.server.rpc.calls import Context, caller
-from queue_manager.server.rpc.convert import plan_message, queue_message, target_messages
+from queue_manager.server.rpc.convert import diagnosis_message, plan_message, queue_message, target_messages
 from queue_manager.server.rpc.frames import get_queue_bytes, start_queue_bytes
 from queue_manager.server.rpc.pagination import decode_token, encode_token
 from queue_manager.v1 import service_pb2
@@ -21,9 +23,10 @@ ANSWER_BEFORE_DEADLINE: Final = 0.25
 class Servicer:
     """Handlers by method name; `server` wraps them."""
 
-    def __init__(self, service: QueueService) -> None:
-        """The service that does it all."""
+    def __init__(self, service: QueueService, diagnose: Callable[[], Awaitable[Diagnosis]]) -> None:
+        """The service that does it all, and what knows what is wrong."""
         self._service = service
+        self._diagnose = diagnose
         self._targets = service_pb2.ListTargetsResponse(targets=target_messages(service.catalogue)).SerializeToString()
 
     async def StartQueue(
@@ -83,3 +86,7 @@ class Servicer:
     async def ListTargets(self, request: service_pb2.ListTargetsRequest, context: Context) -> bytes:
         """See the contract."""
         return self._targets
+
+    async def Diagnose(self, request: service_pb2.DiagnoseRequest, context: Context) -> service_pb2.DiagnoseResponse:
+        """See the contract."""
+        return diagnosis_message(await self._diagnose())

@@ -17,6 +17,7 @@ from queue_manager.server.domain.model import Queue
 class MemoryStore:
     """Queues in memory."""
 
+    name = "memory"
     exclusive = True
 
     def __init__(self, *, keep: int = 512) -> None:

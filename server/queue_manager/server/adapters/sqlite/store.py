@@ -37,6 +37,7 @@ READERS: Final = 2
 class SqliteStore:
     """Queues in `<data_dir>/queues.sqlite3`. Use it as an async context manager; it belongs to one event loop."""
 
+    name = "sqlite"
     exclusive = True
 
     def __init__(
