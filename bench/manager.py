@@ -31,7 +31,7 @@ from queue_manager.server.domain.history import Event
 from queue_manager.server.domain.history import record as next_revision
 from queue_manager.server.domain.launch import LaunchSpec, Platform, WorkerKey
 from queue_manager.server.domain.model import Queue, RunnerRef
-from queue_manager.server.domain.observation import Phase, WorkerStatus
+from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
 from queue_manager.server.observability.instruments import MeteredInstruments
 from queue_manager.server.observability.logging import configure
 from queue_manager.server.observability.metrics import Metrics
@@ -60,6 +60,10 @@ class Runner:
         ref = RunnerRef(runner=self.name, name=spec.key.name, uid=spec.key.name)
         status = WorkerStatus(key=spec.key, phase=Phase.RUNNING, ref=ref, spec_hash=spec.spec_hash)
         return self._workers.setdefault(spec.key.name, status)
+
+    async def rehearse(self, specs: Sequence[LaunchSpec]) -> Sequence[Refused]:  # noqa: ARG002 - see the port
+        """Nothing would be refused."""
+        return ()
 
     async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
         """What was launched."""

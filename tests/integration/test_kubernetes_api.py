@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from random import Random
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -85,3 +86,11 @@ async def test_the_reflector_sees_what_was_there_what_comes_and_what_goes(api: A
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+async def test_a_rate_is_kept_to(namespace: str) -> None:
+    """In bursts of as many calls as are allowed in a second."""
+    async with await Api.connect(namespace, rate=20) as api:
+        began = monotonic()
+        await asyncio.gather(*(api.call("list", "jobs") for _ in range(60)))
+        assert 1.9 < monotonic() - began < 4

@@ -215,6 +215,10 @@ class SimulatedRunner:
         worker = await self._process.call(lambda: self._world.create_worker(spec), late=True)
         return self._describe(worker.spec.key)
 
+    async def rehearse(self, specs: Sequence[LaunchSpec]) -> Sequence[Refused]:
+        """Nothing would be refused."""
+        return ()
+
     async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
         """See the port."""
         return await self._process.call(lambda: [self._describe(key) for key in workers])

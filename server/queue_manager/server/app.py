@@ -105,14 +105,16 @@ async def open_runner(
     from queue_manager.server.adapters.kubernetes.diagnosis import Patience  # noqa: PLC0415
     from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner  # noqa: PLC0415
 
-    api = await stack.enter_async_context(await Api.connect(settings.runner.namespace, observe=metrics.kubernetes_call))
+    runner_settings = settings.runner
+    connecting = Api.connect(runner_settings.namespace, rate=runner_settings.rate, observe=metrics.kubernetes_call)
+    api = await stack.enter_async_context(await connecting)
     runner = await stack.enter_async_context(
         KubernetesRunner(
             api,
             rng=Random(),  # noqa: S311 - jitter
             clock=clock,
-            patience=Patience(pull=settings.runner.pull_grace, schedule=settings.runner.schedule_grace),
-            secret=settings.runner.secret,
+            patience=Patience(pull=runner_settings.pull_grace, schedule=runner_settings.schedule_grace),
+            secret=runner_settings.secret,
             options=pods,
             observe=metrics.kubernetes_watch,
         )

@@ -167,6 +167,7 @@ class Runner:
         self.down = False
         self.workers: dict[str, WorkerStatus] = {}
         self.forgotten: list[str] = []
+        self.would_refuse: dict[str, Callable[[WorkerKey], Refused]] = {}
         self.wake: Callable[[str], None] = lambda queue_id: None
 
     async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
@@ -180,6 +181,11 @@ class Runner:
             spec_hash=spec.spec_hash,
         )
         return self.workers.setdefault(spec.key.name, status)
+
+    async def rehearse(self, specs: Sequence[LaunchSpec]) -> Sequence[Refused]:
+        """See `ports.Runner`."""
+        await self.check()
+        return [self.would_refuse[spec.target](spec.key) for spec in specs if spec.target in self.would_refuse]
 
     async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
         """See `ports.Runner`."""

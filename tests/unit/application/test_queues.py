@@ -182,6 +182,20 @@ async def test_validate_only_answers_the_plan_and_writes_nothing() -> None:
         assert (dict(server.store.calls), server.store._records, server.workers()) == (calls, {}, 0)
 
 
+async def test_validate_only_tells_what_the_runner_would_refuse() -> None:
+    """Each job at its place in the request; and nothing is written."""
+    async with serving() as server:
+        why = StateReason(code=Reason.CONFIG_ERROR, message="no such namespace")
+        server.runner.would_refuse["visualizer"] = lambda key: Refused(key, why)
+        wish = start(job(), job(target="visualizer", type="graph_metrics_stream", source="x"), validate_only=True)
+        with pytest.raises(InvalidRequest) as caught:
+            await server.core.service.start(wish, requested_by="alice")
+        assert [(each.field, each.description) for each in caught.value.violations] == [
+            ("requests[1]", "no such namespace")
+        ]
+        assert not server.store._records
+
+
 async def test_a_caller_that_hangs_up_does_not_undo_its_start() -> None:
     """Its call is cancelled while the store is slow: the queue is stored, and launched."""
     async with serving() as server:

@@ -115,6 +115,7 @@ class Core:
             new_suffix=lambda: "".join(rng.choices(ascii_lowercase + digits, k=SUFFIX_LENGTH)),
             launch_specs=launch_specs,
             wake=work.add,
+            rehearse=runner.rehearse,
         )
         self._retention = Retention(self.records, store, runner, bus, clock=clock, keep=settings.retention)
         self.strays = Strays(

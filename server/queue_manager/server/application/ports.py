@@ -133,6 +133,9 @@ class Runner(Protocol):
         certainly has not, and will not.
         """
 
+    async def rehearse(self, specs: Sequence[LaunchSpec]) -> Sequence[Refused]:
+        """What of these would be refused if it were launched now; nothing is."""
+
     async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
         """How each of these workers stands, in the same order."""
 

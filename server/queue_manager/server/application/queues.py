@@ -7,7 +7,7 @@ in a task of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,11 +16,11 @@ from queue_manager.server.application.ports import Clock, Cursor, QueueFilter, R
 from queue_manager.server.application.records import Records
 from queue_manager.server.application.watch import Watch, WatchHub
 from queue_manager.server.domain.catalogue import Catalogue
-from queue_manager.server.domain.errors import Conflict, InvalidRequest, RequestIdReused, Unavailable
+from queue_manager.server.domain.errors import Conflict, InvalidRequest, RequestIdReused, Unavailable, Violation
 from queue_manager.server.domain.launch import LaunchSpec, LaunchSpecs
 from queue_manager.server.domain.lifecycle import advance, reduce
 from queue_manager.server.domain.model import Queue, StopMode, cut
-from queue_manager.server.domain.observation import StopRequested
+from queue_manager.server.domain.observation import Refused, StopRequested
 from queue_manager.server.domain.request import StartRequest, accept, fingerprint
 from queue_manager.server.domain.timings import Timings
 
@@ -54,8 +54,11 @@ class QueueService:
         new_suffix: Callable[[], str],
         launch_specs: LaunchSpecs,
         wake: Callable[[str], None],
+        rehearse: Callable[[Sequence[LaunchSpec]], Awaitable[Sequence[Refused]]],
     ) -> None:
-        """`new_suffix` makes six characters of [a-z0-9]; `wake(queue_id)` has the controller look at a queue."""
+        """`new_suffix` makes six characters of [a-z0-9]; `wake(queue_id)` has the controller look at a queue;
+        `rehearse` says what the runner would refuse.
+        """
         self.catalogue = catalogue
         self._records = records
         self._store = store
@@ -65,6 +68,7 @@ class QueueService:
         self._new_suffix = new_suffix
         self._launch_specs = launch_specs
         self._wake = wake
+        self._rehearse = rehearse
         self._writing: set[asyncio.Task[Any]] = set()
 
     async def start(self, request: StartRequest, *, requested_by: str) -> Started:
@@ -77,7 +81,7 @@ class QueueService:
                 return self._repeated(record, fingerprint(request))
             raise
         if request.validate_only:
-            return Started(queue, created=False, plan=[self._launch_specs(queue, job) for job in queue.jobs])
+            return await self._rehearsed(queue)
         return await self._finish(self._record(request, queue, requested_by))
 
     async def stop(
@@ -144,6 +148,14 @@ class QueueService:
         queue = accept(request, self.catalogue, now=now, suffix=suffix, requested_by=requested_by)
         # The intent to launch is part of the first record, so that accepting and launching cost one write.
         return advance(queue, now=now, timings=self._timings, spec_hash=self._launch_specs.hash_of)
+
+    async def _rehearsed(self, queue: Queue) -> Started:
+        """The plan, if the runner has nothing against it. Raises `InvalidRequest`, `Unavailable`."""
+        plan = [self._launch_specs(queue, job) for job in queue.jobs]
+        place = {spec.key.name: f"requests[{number}]" for number, spec in enumerate(plan)}
+        if refused := await self._rehearse(plan):
+            raise InvalidRequest([Violation(place[each.key.name], each.reason.message) for each in refused])
+        return Started(queue, created=False, plan=plan)
 
     async def _record(self, request: StartRequest, queue: Queue, requested_by: str) -> Started:
         for _ in range(ATTEMPTS_AT_AN_ID):

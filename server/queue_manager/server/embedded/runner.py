@@ -135,6 +135,11 @@ class ScriptedRunner:
                     script.then(worker)
         return worker.status(self.name)
 
+    async def rehearse(self, specs: Sequence[LaunchSpec]) -> Sequence[Refused]:
+        """See `ports.Runner`."""
+        scripts = ((spec.key, self.scripts.get(spec.key.job) or self.scripts.get(None)) for spec in specs)
+        return [Refused(key, script.reason) for key, script in scripts if isinstance(script, Refuse)]
+
     async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
         """See `ports.Runner`."""
         known = ((key, self._workers.get(key.name)) for key in workers)

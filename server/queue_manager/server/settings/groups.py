@@ -141,6 +141,14 @@ class RunnerSettings(Group):
         "How long a pod may wait for a node before its job has failed. An autoscaler needs some minutes for a new one.",
     )
 
+    rate: float = variable(
+        "QM_KUBERNETES_RATE",
+        0.0,
+        "Calls a second that are made to the Kubernetes API at most, in bursts of as many; watches are not counted. 0: no "
+        "limit, because the API limits its callers itself (priority and fairness), and what it asks for is heeded.",
+        ge=0,
+        le=100_000,
+    )
     orphans: Annotated[Literal["report", "end"], Lowered] = variable(
         "QM_ORPHANS",
         "report",

@@ -18,6 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
+from aiolimiter import AsyncLimiter
 from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.config import ConfigException, load_incluster_config
 from kubernetes_asyncio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, load_kube_config
@@ -75,9 +76,16 @@ class Api:
     """Calls to one cluster, in one namespace. `async with` closes it."""
 
     def __init__(
-        self, client: ApiClient, namespace: str, *, timeout: float = TIMEOUT, observe: Observer = lambda *_: None
+        self,
+        client: ApiClient,
+        namespace: str,
+        *,
+        timeout: float = TIMEOUT,
+        rate: float = 0.0,
+        observe: Observer = lambda *_: None,
     ) -> None:
-        """Made by `connect`. `timeout`: seconds that a call may take in all."""
+        """Made by `connect`. `timeout`: seconds that a call may take in all; `rate`: calls a second, 0: no limit."""
+        self._limiter = AsyncLimiter(max(1.0, rate), max(1.0, rate) / rate) if rate else None
         self._limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT)
         self._client = client
         # The library's own session looks for proxies and a netrc file anew, in threads, at every call.
@@ -95,7 +103,12 @@ class Api:
 
     @classmethod
     async def connect(
-        cls, namespace: str = "", *, timeout: float = TIMEOUT, observe: Observer = lambda *_: None
+        cls,
+        namespace: str = "",
+        *,
+        timeout: float = TIMEOUT,
+        rate: float = 0.0,
+        observe: Observer = lambda *_: None,
     ) -> Api:
         """From KUBECONFIG or ~/.kube/config where there is one, else as a pod of the cluster.
 
@@ -114,7 +127,7 @@ class Api:
             raise Unavailable(text) from error
         client = ApiClient(configuration)
         client.user_agent = "streamforge-queue-manager"
-        return cls(client, namespace or own or "default", timeout=timeout, observe=observe)
+        return cls(client, namespace or own or "default", timeout=timeout, rate=rate, observe=observe)
 
     @property
     def server(self) -> str:
@@ -143,6 +156,8 @@ class Api:
         `metadata_only`: of an object, only that is answered, which is half the work for both sides.
         """
         data = None if body is None else msgspec.json.encode(body)
+        if self._limiter is not None:
+            await self._limiter.acquire()
         with self._told(verb, resource) as told:
             headers = await self._headers(verb, metadata_only=metadata_only)
             async with self._send(verb, resource, name, data, query, headers, self._limits) as response:

@@ -58,6 +58,12 @@ LOOK_AT_MOST: Final = 60.0
 SYNC_WAIT: Final = 10.0
 """Seconds to wait for the first list of Jobs."""
 
+NEVER_ACCEPTED: Final = frozenset({400, 404, 422})
+"""Answers to a create that repeating it does not change."""
+
+AS_IT_IS: Final = {"fieldValidation": "Ignore"}
+"""A Job that we make has no unknown fields; to look for them costs the API."""
+
 MUTATIONS: Final = 64
 """Calls that change something and go on at the same time."""
 
@@ -142,6 +148,11 @@ class KubernetesRunner:
             task.add_done_callback(lambda _: self._launches.pop(name, None))
         return await asyncio.shield(task)
 
+    async def rehearse(self, specs: Sequence[LaunchSpec]) -> Sequence[Refused]:
+        """See `ports.Runner`: each Job is created for show (`dryRun`), and no unknown field is passed over."""
+        refusals = await asyncio.gather(*(self._rehearse(spec) for spec in specs))
+        return [refused for refused in refusals if refused is not None]
+
     async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
         """See `ports.Runner`."""
         await self._synced()
@@ -225,22 +236,37 @@ class KubernetesRunner:
 
     # --- launching ---
 
-    async def _launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
-        body = manifest.job(
+    def _manifest(self, spec: LaunchSpec) -> dict[str, Any]:
+        return manifest.job(
             spec,
             namespace=self._api.namespace,
             secret=self._secret,
             options=self._options.get(spec.target, DEFAULT_OPTIONS),
             start_allowance=self._start_allowance,
         )
+
+    async def _rehearse(self, spec: LaunchSpec) -> Refused | None:
+        query = {"dryRun": "All", "fieldValidation": "Strict"}
+        try:
+            async with self._mutations:
+                await self._api.call("create", "jobs", body=self._manifest(spec), query=query, metadata_only=True)
+        except Refusal as refusal:
+            return _refused(spec.key, refusal, final={*NEVER_ACCEPTED, 403})  # a quota, a rule, a missing right
+        except NoAnswer as error:
+            raise Unavailable(str(error)) from error
+        return None
+
+    async def _launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
         try:
             async with self._mutations:
                 query = {"fieldValidation": "Ignore"}  # it is ours; to look for unknown fields costs the API
-                made = await self._ask(self._job, "create", "jobs", body=body, query=query, metadata_only=True)
+                made = await self._ask(
+                    self._job, "create", "jobs", body=self._manifest(spec), query=query, metadata_only=True
+                )
         except Refusal as refusal:
             if refusal.code == 409 and refusal.reason == "AlreadyExists":
                 return await self._adopt(spec.key)
-            return self._refused(spec.key, refusal)
+            return _refused(spec.key, refusal, final=NEVER_ACCEPTED)
         except NotSent as error:
             raise Declined(str(error)) from error
         except NoAnswer as error:  # whether it was made is seen by looking, or by the next launch of this name
@@ -258,15 +284,6 @@ class KubernetesRunner:
         if job is None:
             raise Unavailable(f"whether Job {key.name} was created cannot be said yet")
         return await self._explained(key, job)
-
-    def _refused(self, key: WorkerKey, refusal: Refusal) -> Refused:
-        """What will never be accepted; what may be later is `Unavailable`."""
-        if refusal.code in {400, 404, 422} and refusal.reason:  # Kubernetes' own word, no proxy's
-            text = f"Kubernetes refuses its Job: {refusal.message}"
-            return Refused(key, StateReason(code=Reason.CONFIG_ERROR, message=cut(text)))
-        if refusal.code in {401, 403, 429}:
-            raise Declined(f"create jobs: {refusal}", retry_after=refusal.retry_after)
-        raise _unavailable("create jobs", refusal)
 
     # --- looking ---
 
@@ -447,6 +464,16 @@ def _needed(what: str, *, but: Container[int] = ()) -> Iterator[None]:
             raise _unavailable(what, refusal) from refusal
     except NoAnswer as error:
         raise Unavailable(str(error)) from error
+
+
+def _refused(key: WorkerKey, refusal: Refusal, *, final: Container[int]) -> Refused:
+    """What will never be accepted, as these codes mean it; what may be later is raised as `Unavailable`."""
+    if refusal.code in final and refusal.reason:  # Kubernetes' own word, no proxy's
+        text = f"Kubernetes refuses its Job: {refusal.message}"
+        return Refused(key, StateReason(code=Reason.CONFIG_ERROR, message=cut(text)))
+    if refusal.code in {401, 403, 429}:
+        raise Declined(f"create jobs: {refusal}", retry_after=refusal.retry_after)
+    raise _unavailable("create jobs", refusal)
 
 
 def _unavailable(what: str, refusal: Refusal) -> Unavailable:

@@ -117,6 +117,11 @@ class LocalRunner:
             task.add_done_callback(lambda done: self._launched(spec, done))
         return await asyncio.shield(task)
 
+    async def rehearse(self, specs: Sequence[LaunchSpec]) -> Sequence[Refused]:
+        """See `ports.Runner`."""
+        prepared = await self._in_thread(lambda: [self._prepared(spec) for spec in specs])
+        return [refused for refused in prepared if isinstance(refused, Refused)]
+
     async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
         """See `ports.Runner`. A worker that is not in memory is looked for on disk, and followed from then on."""
         under_way = [task for key in workers if (task := self._launches.get(key.name)) is not None]
@@ -213,6 +218,13 @@ class LocalRunner:
         assert status is not None
         return status
 
+    def _prepared(self, spec: LaunchSpec) -> Mapping[str, str] | Refused:
+        """The environment that it is started with, if it can be."""
+        environment = command.environment(spec, topics=self._topics, secrets=self._secrets)
+        if isinstance(environment, Refused):
+            return environment
+        return command.command(spec, environment["PATH"]) or environment
+
     def _start(self, spec: LaunchSpec, spawned: Callable[[int], None]) -> Seen | Refused:
         """In a thread: start the worker unless it was started before. `spawned` is told the shim's process id."""
         if not WorkerDirectory.is_name(spec.key.name):
@@ -221,12 +233,9 @@ class LocalRunner:
         seen = directory.inspect()
         if seen.phase is not Phase.ABSENT:
             return seen
-        environment = command.environment(spec, topics=self._topics, secrets=self._secrets)
+        environment = self._prepared(spec)
         if isinstance(environment, Refused):
             return environment
-        refused = command.command(spec, environment["PATH"])
-        if refused is not None:
-            return refused
         ticket = directory.grant(
             Spec(
                 queue_id=key.queue_id,
