@@ -45,6 +45,10 @@ _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
+TIMED_OUT: Final = "timeout"
+CUT: Final = "cut"
+_UNANSWERED: Final = frozenset({TIMED_OUT, CUT})
+
 Observer = Callable[[str, str, str, float], None]
 """Told of every call: verb, resource, status code (or what came instead), seconds."""
 
@@ -97,6 +101,8 @@ class Api:
         )
         self._optional = _of_connections(client.configuration)
         self._observe = observe
+        self.silent = False
+        """The last call had no answer."""
         self.namespace = namespace
         host = str(client.configuration.host)
         self._urls = {resource: host + path.format(namespace=namespace) for resource, path in _PATHS.items()}
@@ -179,7 +185,11 @@ class Api:
                 yield response.content
 
     def _told(self, verb: str, resource: str) -> _Told:
-        return _Told(verb, resource, self._observe)
+        def ended(outcome: str, seconds: float) -> None:
+            self.silent = outcome in _UNANSWERED
+            self._observe(verb, resource, outcome, seconds)
+
+        return _Told(f"{verb} {resource}", ended)
 
     def _send(
         self,
@@ -217,12 +227,11 @@ class Api:
 class _Told:
     """A call while it is made: what comes of it is told to the observer, and failures are given their names."""
 
-    __slots__ = ("_began", "_observe", "_outcome", "_resource", "_verb")
+    __slots__ = ("_began", "_ended", "_outcome", "_what")
 
-    def __init__(self, verb: str, resource: str, observe: Observer) -> None:
-        self._verb = verb
-        self._resource = resource
-        self._observe = observe
+    def __init__(self, what: str, ended: Callable[[str, float], None]) -> None:
+        self._what = what
+        self._ended = ended
         self._outcome = "cancelled"
         self._began = monotonic()
 
@@ -240,11 +249,11 @@ class _Told:
     ) -> None:
         failed = isinstance(error, (aiohttp.ClientError, TimeoutError, OSError))
         if failed:
-            self._outcome = "timeout" if isinstance(error, TimeoutError) else "cut"
-        self._observe(self._verb, self._resource, self._outcome, monotonic() - self._began)
+            self._outcome = TIMED_OUT if isinstance(error, TimeoutError) else CUT
+        self._ended(self._outcome, monotonic() - self._began)
         if failed:
             what = NotSent if isinstance(error, _NOT_CONNECTED) else NoAnswer
-            raise what(f"{self._verb} {self._resource}: {str(error) or type(error).__name__}") from error
+            raise what(f"{self._what}: {str(error) or type(error).__name__}") from error
 
 
 def _kubeconfig() -> str:

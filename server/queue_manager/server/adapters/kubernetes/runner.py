@@ -226,9 +226,19 @@ class KubernetesRunner:
                 "give the server's account a Role with that (docs/kubernetes.md)"
             )
         await self._synced()
+        if self._api.silent:
+            await self._knock()
         for what, problem in (("jobs", self._jobs.problem), ("pods", self._pods.problem)):
             if problem:
                 raise Unavailable(f"{what} of namespace {self._api.namespace} cannot be watched: {problem}")
+
+    async def _knock(self) -> None:
+        """Whether the API answers now, whatever it says. Raises `Unavailable`."""
+        with suppress(Refusal):
+            try:
+                await self._api.call("list", "jobs", query={"limit": "1"})
+            except NoAnswer as error:
+                raise Unavailable(f"Kubernetes does not answer: {error}") from error
 
     def watch_ages(self) -> Mapping[str, float]:
         """By resource: seconds since its watch last said anything."""
@@ -269,9 +279,8 @@ class KubernetesRunner:
             return _refused(spec.key, refusal, final=NEVER_ACCEPTED)
         except NotSent as error:
             raise Declined(str(error)) from error
-        except NoAnswer as error:  # whether it was made is seen by looking, or by the next launch of this name
-            log.info("a launch had no answer", worker=spec.key.name, error=str(error))
-            return await self._adopt(spec.key)
+        except NoAnswer as error:  # whether it was made is seen by looking, before it is tried again
+            raise Unavailable(f"whether Job {spec.key.name} was created cannot be said yet: {error}") from error
         self._jobs.put(made)
         if spec.key.name in self._pods_of:
             return await self._explained(spec.key, made)
