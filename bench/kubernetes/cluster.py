@@ -223,16 +223,22 @@ class Cluster:
     async def watch(self) -> AsyncIterator[Watch]:
         """The Jobs of the namespace, as they come and change from now on."""
         listed = msgspec.json.decode(await self.call("GET", self.jobs, query={"limit": "1"}), type=JobList)
-        query = {"watch": "true", "resourceVersion": listed.metadata["resourceVersion"]}
-        watching = Watch()
-        async with self._request("GET", self.jobs, None, "", query) as response:
-            task = asyncio.create_task(watching.read(response.content))
-            try:
-                yield watching
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        watching = Watch(listed.metadata["resourceVersion"])
+        task = asyncio.create_task(self._follow(watching))
+        try:
+            yield watching
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _follow(self, watching: Watch) -> None:
+        """Go on wherever the server ends the watch."""
+        while True:
+            query = {"watch": "true", "resourceVersion": watching.version}
+            async with self._request("GET", self.jobs, None, "", query) as response:
+                response.raise_for_status()
+                await watching.read(response.content)
 
     @asynccontextmanager
     async def _request(
@@ -278,8 +284,9 @@ class Seen:
 class Watch:
     """When Jobs came to be, and when they ended."""
 
-    def __init__(self) -> None:
-        """Nothing has been seen."""
+    def __init__(self, version: str) -> None:
+        """Nothing has been seen since this version."""
+        self.version = version
         self.created: list[Seen] = []
         self.ended: dict[str, float] = {}
         self._more = asyncio.Event()
@@ -287,9 +294,9 @@ class Watch:
     async def read(self, lines: aiohttp.StreamReader) -> None:
         """Take in lines until the watch ends."""
         decoder = msgspec.json.Decoder(WatchEvent)
-        while line := await lines.readuntil(b"\n"):
+        async for line in lines:
             now, event = monotonic(), decoder.decode(line)
-            name = event.object.metadata.name
+            name, self.version = event.object.metadata.name, event.object.metadata.resourceVersion
             if event.type == "ADDED":
                 self.created.append(Seen(name, now))
             elif event.type == "MODIFIED" and any(c.type == "Failed" for c in event.object.status.conditions or ()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import sys
 import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from queue_manager.client import AsyncClient
 from queue_manager.v1 import queue_pb2, service_pb2, service_pb2_grpc
 from tests.e2e.conftest import payload
 from tests.e2e.server_process import ServerProcess
+from tests.support.local_workers import until
 
 SIMPLE: dict[str, Any] = {"symbol": "BTCUSDT", "requests": [{"target": "loader-producer", "type": "ws_trades"}]}
 
@@ -241,3 +243,27 @@ async def exhaust(frames: AsyncIterator[object]) -> None:
     """Read a stream to its end."""
     async for _ in frames:
         pass
+
+
+async def test_probe_tells_how_a_server_is(server: ServerProcess, tmp_path: Path) -> None:
+    """For those who can only run a command: in words, and by the exit code."""
+
+    async def probed(*arguments: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "queue_manager.server", "probe", "--timeout", "1", *arguments),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        return process.returncode, out.decode().strip()
+
+    for part in ("readiness", "liveness", "startup"):
+        assert await probed(part, "--server", server.address) == (0, "SERVING")
+    assert await probed("--server", "127.0.0.1:1") == (1, "no answer from 127.0.0.1:1 within 1 s")
+    (server.data / "workers").rename(tmp_path / "elsewhere")
+
+    async def told() -> bool:
+        code, text = await probed("--server", server.address)
+        return code == 1 and text.startswith("NOT_SERVING; runner: ") and "workers is not there" in text
+
+    await until(told, within=20)
