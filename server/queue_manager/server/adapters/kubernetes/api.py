@@ -182,7 +182,10 @@ class Api:
             headers = await self._headers("watch")
             async with self._send("watch", resource, "", None, query, headers, limits) as response:
                 told.answered(response, b"" if response.status < 300 else await response.read())
-                yield response.content
+                try:
+                    yield response.content
+                finally:
+                    _cut(response)
 
     def _told(self, verb: str, resource: str) -> _Told:
         def ended(outcome: str, seconds: float) -> None:
@@ -254,6 +257,13 @@ class _Told:
         if failed:
             what = NotSent if isinstance(error, _NOT_CONNECTED) else NoAnswer
             raise what(f"{self._what}: {str(error) or type(error).__name__}") from error
+
+
+def _cut(response: aiohttp.ClientResponse) -> None:
+    """End a connection whose answer is not read to its end, without TLS's parting words, for which nobody would wait."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 def _kubeconfig() -> str:
