@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export BASE_IMAGE PIP_INDEX_URL
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test simulate bench bench-kubernetes integration image lint format types protos check-generated docs clean
@@ -42,7 +41,7 @@ integration: $(STAMP) ## Run the tests that need real servers; each says what it
 	$(BIN)/pytest -m integration -ra
 
 image: ## Build the image with docker, podman or buildah: make image [IMAGE=...] [BASE_IMAGE=...] [PIP_INDEX_URL=...]
-	@scripts/build_image.sh "$(or $(IMAGE),localhost/queue-manager:dev)"
+	@BASE_IMAGE="$(BASE_IMAGE)" PIP_INDEX_URL="$(PIP_INDEX_URL)" scripts/build_image.sh "$(or $(IMAGE),localhost/queue-manager:dev)"
 
 lint: $(STAMP) ## Style, import layers, the contract's style
 	$(BIN)/ruff check .

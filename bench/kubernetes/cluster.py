@@ -10,7 +10,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 from types import TracebackType
@@ -21,64 +20,16 @@ import msgspec
 from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.config.kube_config import load_kube_config
 
-QUEUE_ID: Final = "queue-manager.streamforge.io/queue-id"
-JOB: Final = "queue-manager.streamforge.io/job"
+from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL
+from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Listed, WatchEvent
+
 MANAGED_BY: Final = "bench.streamforge.io/none"
 """The Jobs' `managedBy`: anything but Kubernetes' own controller."""
 
 MERGE: Final = "application/merge-patch+json"
 
 
-class Metadata(msgspec.Struct):
-    """What is read of it."""
-
-    name: str
-    uid: str = ""
-    labels: dict[str, str] | None = None
-    resourceVersion: str = ""  # noqa: N815 - Kubernetes' name
-
-
-class Condition(msgspec.Struct):
-    """What is read of it."""
-
-    type: str
-
-
-class JobStatus(msgspec.Struct):
-    """What is read of it."""
-
-    conditions: list[Condition] | None = None
-
-
-class Job(msgspec.Struct):
-    """What is read of it."""
-
-    metadata: Metadata
-    status: JobStatus = msgspec.field(default_factory=JobStatus)
-
-    @property
-    def queue_id(self) -> str:
-        """Whose it is."""
-        return (self.metadata.labels or {})[QUEUE_ID]
-
-    @property
-    def job(self) -> str:
-        """What the queue calls it."""
-        return (self.metadata.labels or {})[JOB]
-
-
-class JobList(msgspec.Struct):
-    """A page."""
-
-    metadata: dict[str, Any]
-    items: list[Job]
-
-
-class WatchEvent(msgspec.Struct):
-    """A line of a watch."""
-
-    type: str
-    object: Job
+JOBS: Final[msgspec.json.Decoder[Listed[KubernetesJob]]] = msgspec.json.Decoder(Listed[KubernetesJob])
 
 
 class Cluster:
@@ -149,16 +100,16 @@ class Cluster:
         """Create Jobs, so many calls at once: the bare loop."""
         await at_once((self.call("POST", self.jobs, body) for body in bodies), in_flight)
 
-    async def all_jobs(self) -> list[Job]:
+    async def all_jobs(self) -> list[KubernetesJob]:
         """Every Job of the namespace."""
-        found: list[Job] = []
+        found: list[KubernetesJob] = []
         query = {"limit": "500"}
         while True:
-            page = msgspec.json.decode(await self.call("GET", self.jobs, query=query), type=JobList)
+            page = JOBS.decode(await self.call("GET", self.jobs, query=query))
             found += page.items
-            if not (more := page.metadata.get("continue")):
+            if not page.metadata.continue_:
                 return found
-            query["continue"] = more
+            query["continue"] = page.metadata.continue_
 
     async def raw_jobs(self, queue_id: str) -> list[dict[str, Any]]:
         """The Jobs of a queue, whole."""
@@ -176,7 +127,7 @@ class Cluster:
         """What a controller writes of an object."""
         await self.call("PATCH", f"{path}/status", msgspec.json.encode({"status": status}), kind=MERGE)
 
-    async def run_pod(self, job: Job) -> None:
+    async def run_pod(self, job: KubernetesJob) -> None:
         """A pod of a Job that runs, as its controller and a kubelet would have it."""
         name = f"{job.metadata.name}-pod00"
         owner = {
@@ -186,7 +137,7 @@ class Cluster:
             "uid": job.metadata.uid,
             "controller": True,
         }
-        labels = {**(job.metadata.labels or {}), "batch.kubernetes.io/job-name": job.metadata.name}
+        labels = {**(job.metadata.labels or {}), JOB_NAME_LABEL: job.metadata.name}
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -200,18 +151,18 @@ class Cluster:
         await self.call("POST", self.pods, msgspec.json.encode(pod))
         await self.patch_status(f"{self.pods}/{name}", pod_status({"running": {"startedAt": NOW}}, "Running"))
 
-    async def annotate(self, job: Job, value: str) -> None:
+    async def annotate(self, job: KubernetesJob, value: str) -> None:
         """A change of a Job that nobody who looks at a queue sees."""
         body = msgspec.json.encode({"metadata": {"annotations": {"bench.streamforge.io/note": value}}})
         await self.call("PATCH", f"{self.jobs}/{job.metadata.name}", body, kind=MERGE)
 
-    async def fail_pod(self, job: Job) -> None:
+    async def fail_pod(self, job: KubernetesJob) -> None:
         """Its container has ended with an exit code; that is not yet the Job's condition."""
         ended = {"exitCode": 3, "startedAt": NOW, "finishedAt": NOW, "reason": "Error"}
         path = f"{self.pods}/{job.metadata.name}-pod00"
         await self.patch_status(path, pod_status({"terminated": ended}, "Failed"))
 
-    async def fail_job(self, job: Job) -> None:
+    async def fail_job(self, job: KubernetesJob) -> None:
         """Its condition says that it has failed, for good."""
         common = {"status": "True", "reason": "BackoffLimitExceeded", "lastTransitionTime": NOW}
         conditions = [{"type": "FailureTarget", **common}, {"type": "Failed", **common}]
@@ -222,8 +173,8 @@ class Cluster:
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[Watch]:
         """The Jobs of the namespace, as they come and change from now on."""
-        listed = msgspec.json.decode(await self.call("GET", self.jobs, query={"limit": "1"}), type=JobList)
-        watching = Watch(listed.metadata["resourceVersion"])
+        listed = JOBS.decode(await self.call("GET", self.jobs, query={"limit": "1"}))
+        watching = Watch(listed.metadata.resource_version)
         task = asyncio.create_task(self._follow(watching))
         try:
             yield watching
@@ -272,35 +223,27 @@ def pod_status(state: Mapping[str, Any], phase: str) -> dict[str, Any]:
     return {"phase": phase, "containerStatuses": [container]}
 
 
-@dataclass(slots=True)
-class Seen:
-    """Something that the watch told."""
-
-    name: str
-    time: float
-    """On the monotonic clock."""
-
-
 class Watch:
-    """When Jobs came to be, and when they ended."""
+    """When Jobs came to be, and when they ended, on the monotonic clock."""
 
     def __init__(self, version: str) -> None:
         """Nothing has been seen since this version."""
         self.version = version
-        self.created: list[Seen] = []
+        self.created: list[float] = []
         self.ended: dict[str, float] = {}
         self._more = asyncio.Event()
 
     async def read(self, lines: aiohttp.StreamReader) -> None:
         """Take in lines until the watch ends."""
-        decoder = msgspec.json.Decoder(WatchEvent)
+        of_event, of_job = msgspec.json.Decoder(WatchEvent), msgspec.json.Decoder(KubernetesJob)
         async for line in lines:
-            now, event = monotonic(), decoder.decode(line)
-            name, self.version = event.object.metadata.name, event.object.metadata.resourceVersion
+            now, event = monotonic(), of_event.decode(line)
+            job = of_job.decode(event.object)
+            self.version = job.metadata.resource_version
             if event.type == "ADDED":
-                self.created.append(Seen(name, now))
-            elif event.type == "MODIFIED" and any(c.type == "Failed" for c in event.object.status.conditions or ()):
-                self.ended.setdefault(name, now)
+                self.created.append(now)
+            elif event.type == "MODIFIED" and job.ending is not None:
+                self.ended.setdefault(job.metadata.name, now)
             self._more.set()
 
     async def until(self, condition: Callable[[Watch], bool], *, within: float = 120.0) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, perf_counter
 
-from bench.figures import Figure, Target, no_more_than
-from bench.kubernetes.cluster import Cluster, Job, at_once
+from bench.figures import Figure, no_more_than
+from bench.kubernetes.cluster import Cluster, at_once
 from bench.kubernetes.scale import Scale
 from bench.kubernetes.server import Manager, managing
 from bench.kubernetes.starting import IN_FLIGHT, JOBS
+from queue_manager.server.adapters.kubernetes.diagnosis import key_of
+from queue_manager.server.adapters.kubernetes.objects import KubernetesJob
 from queue_manager.v1 import queue_pb2
 
 
@@ -37,7 +39,7 @@ async def live(scale: Scale, folder: Path) -> list[Figure]:
             return [*found, Figure(f"restart, {len(jobs):,} live Jobs", took, "s", note=note)]
 
 
-async def _running(cluster: Cluster, manager: Manager, queues: int) -> list[Job]:
+async def _running(cluster: Cluster, manager: Manager, queues: int) -> list[KubernetesJob]:
     """So many queues of six Jobs, each with a pod that runs."""
     await at_once((manager.start() for _ in range(queues)), IN_FLIGHT)
     await manager.until_jobs(queues * JOBS, "STARTING")
@@ -60,21 +62,23 @@ async def _at_rest(manager: Manager, scale: Scale, count: int) -> list[Figure]:
     ]
 
 
-async def _unseen_changes(cluster: Cluster, manager: Manager, jobs: Sequence[Job]) -> Figure:
+async def _unseen_changes(cluster: Cluster, manager: Manager, jobs: Sequence[KubernetesJob]) -> Figure:
     """Jobs change in what no caller sees: the watch tells of it, and nothing is written."""
     writes, cpu = await manager.writes(), manager.cpu
     await at_once((cluster.annotate(job, "changed") for job in jobs), IN_FLIGHT)
     await asyncio.sleep(1.0)  # until the last one has come
     cost = (manager.cpu - cpu) / len(jobs) * 1e3
-    target: Target = no_more_than(0)
     note = f"{len(jobs):,} Jobs changed in what no caller sees; {cost:.2g} ms of CPU each"
-    return Figure("store writes for unseen changes", await manager.writes() - writes, "", target=target, note=note)
+    return Figure(
+        "store writes for unseen changes", await manager.writes() - writes, "", target=no_more_than(0), note=note
+    )
 
 
-async def _until_failed(manager: Manager, ended: Job) -> None:
+async def _until_failed(manager: Manager, ended: KubernetesJob) -> None:
+    key = key_of(ended.metadata, ended.metadata.name)
     async with asyncio.timeout(120):
         while True:
-            queue = await manager.get(ended.queue_id)
-            if any(job.name == ended.job and job.state == queue_pb2.JOB_STATE_FAILED for job in queue.jobs):
+            queue = await manager.get(key.queue_id)
+            if any(job.name == key.job and job.state == queue_pb2.JOB_STATE_FAILED for job in queue.jobs):
                 return
             await asyncio.sleep(0.02)

@@ -12,6 +12,7 @@ from bench.figures import Figure, compared, percentile
 from bench.kubernetes.cluster import at_once
 from bench.kubernetes.scale import Scale
 from bench.kubernetes.starting import JOBS, opened
+from queue_manager.server.adapters.kubernetes.diagnosis import key_of
 from queue_manager.v1 import queue_pb2, service_pb2
 
 
@@ -24,7 +25,7 @@ async def condition(scale: Scale, folder: Path) -> list[Figure]:
         for _ in range(max(1, scale.samples // JOBS)):
             queue_id = await manager.start()
             await manager.until_jobs(JOBS, "STARTING")
-            jobs = [job for job in await cluster.all_jobs() if job.queue_id == queue_id]
+            jobs = [job for job in await cluster.all_jobs() if key_of(job.metadata, "").queue_id == queue_id]
             await at_once((cluster.run_pod(job) for job in jobs), JOBS)
             await manager.until_jobs(JOBS, "RUNNING")
             stream = manager.frames(queue_id)
@@ -33,7 +34,7 @@ async def condition(scale: Scale, folder: Path) -> list[Figure]:
                 await asyncio.sleep(0.02)
                 began = monotonic()
                 failing = asyncio.create_task(cluster.fail_job(job))
-                await _until_failed(stream, job.job)
+                await _until_failed(stream, key_of(job.metadata, "").job)
                 frames.append((monotonic() - began) * 1e3)
                 await failing
                 name = job.metadata.name

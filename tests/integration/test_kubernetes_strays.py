@@ -9,6 +9,7 @@ import pytest
 
 from queue_manager.server.adapters.kubernetes.api import Api
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
+from queue_manager.server.application.core import Core
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.strays import Strays
 from queue_manager.server.domain.catalogue import Catalogue
@@ -27,15 +28,30 @@ async def pods_left(namespace: str) -> int:
         return len((await cluster.list_namespaced_pod(namespace)).items)
 
 
+async def until_no_pods(namespace: str) -> None:
+    """Wait until there is none."""
+
+    async def none() -> bool:
+        return not await pods_left(namespace)
+
+    await until(none, within=30)
+
+
+async def running(core: Core) -> str:
+    """A queue whose worker runs."""
+    queue_id = (await core.service.start(start("sleeper"), requested_by="tests")).queue.queue_id
+
+    async def runs() -> bool:
+        return (await core.service.get(queue_id)).jobs[0].status.state is JobState.RUNNING
+
+    await until(runs, within=30)
+    return queue_id
+
+
 async def test_a_pod_whose_job_was_deleted_without_it_is_ended(namespace: str, tmp_path: Path) -> None:
     """Its job is LOST at once; and what nobody would end any more is swept."""
     async with manager(namespace, tmp_path, TARGETS, {}) as core:
-        queue_id = (await core.service.start(start("sleeper"), requested_by="tests")).queue.queue_id
-
-        async def runs() -> bool:
-            return (await core.service.get(queue_id)).jobs[0].status.state is JobState.RUNNING
-
-        await until(runs, within=30)
+        queue_id = await running(core)
         (job,) = (await core.service.get(queue_id)).jobs
         assert job.status.runner is not None
         await delete_job(namespace, job.status.runner.name, propagation="Orphan")
@@ -47,11 +63,7 @@ async def test_a_pod_whose_job_was_deleted_without_it_is_ended(namespace: str, t
         assert await pods_left(namespace) == 1
         await core.strays.look()
         await core.strays.look()
-
-        async def none() -> bool:
-            return not await pods_left(namespace)
-
-        await until(none, within=30)
+        await until_no_pods(namespace)
 
 
 async def test_jobs_that_no_record_knows_are_told_of_and_ended_where_that_is_wished(
@@ -62,12 +74,7 @@ async def test_jobs_that_no_record_knows_are_told_of_and_ended_where_that_is_wis
     before.mkdir()
     after.mkdir()
     async with manager(namespace, before, TARGETS, {}) as core:
-        queue_id = (await core.service.start(start("sleeper"), requested_by="tests")).queue.queue_id
-
-        async def runs() -> bool:
-            return (await core.service.get(queue_id)).jobs[0].status.state is JobState.RUNNING
-
-        await until(runs, within=30)
+        queue_id = await running(core)
     async with manager(namespace, after, TARGETS, {}) as core:
         await core.strays.look()
         await core.strays.look()
@@ -83,8 +90,4 @@ async def test_jobs_that_no_record_knows_are_told_of_and_ended_where_that_is_wis
             ending = Strays(core.records, runner, instruments=Instruments(), grace=1.0, end_orphans=True)
             await ending.look()
             await ending.look()
-
-            async def none() -> bool:
-                return not await pods_left(namespace)
-
-            await until(none, within=30)
+            await until_no_pods(namespace)

@@ -48,11 +48,18 @@ needs_cluster = pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="KUB
 
 
 @asynccontextmanager
-async def core_api() -> AsyncIterator[CoreV1Api]:
-    """The cluster's core API, with all rights."""
+async def cluster() -> AsyncIterator[ApiClient]:
+    """The cluster, with all rights."""
     configuration = Configuration()
     await load_kube_config(client_configuration=configuration)
     async with ApiClient(configuration) as client:
+        yield client
+
+
+@asynccontextmanager
+async def core_api() -> AsyncIterator[CoreV1Api]:
+    """The cluster's core API, with all rights."""
+    async with cluster() as client:
         yield CoreV1Api(client)
 
 
@@ -74,9 +81,7 @@ async def remove_namespace(name: str) -> None:
 
 async def delete_job(namespace: str, name: str, *, propagation: str = "Background") -> None:
     """Behind the manager's back; with `Orphan` its pod stays."""
-    configuration = Configuration()
-    await load_kube_config(client_configuration=configuration)
-    async with ApiClient(configuration) as client:
+    async with cluster() as client:
         await BatchV1Api(client).delete_namespaced_job(name, namespace, propagation_policy=propagation)
 
 

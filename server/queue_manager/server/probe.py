@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-PREFIX = "x-unready-"
+from queue_manager.server.rpc.health import UNREADY
 
 
 def probe(address: str, service: str, *, timeout: float) -> tuple[bool, str]:
@@ -21,8 +21,8 @@ def probe(address: str, service: str, *, timeout: float) -> tuple[bool, str]:
             return False, f"{address}: {error.code().name}: {error.details()}"
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     reasons = [
-        f"{key.removeprefix(PREFIX)}: {value}"
+        f"{key.removeprefix(UNREADY)}: {value}"
         for key, value in call.trailing_metadata() or ()
-        if key.startswith(PREFIX)
+        if key.startswith(UNREADY)
     ]
     return answer.status == health_pb2.HealthCheckResponse.SERVING, "; ".join([name, *reasons])

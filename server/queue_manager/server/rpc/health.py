@@ -24,6 +24,8 @@ NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["QueueManager"].full_name
 READINESS: Final = ("", SERVICE, "readiness")
+UNREADY: Final = "x-unready-"
+"""Begins the trailing metadata that say which parts are down, and why."""
 
 
 class Health(health.aio.HealthServicer):
@@ -47,9 +49,7 @@ class Health(health.aio.HealthServicer):
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:  # noqa: N802
         """See the health protocol."""
         if self._known and request.service != "liveness":
-            context.set_trailing_metadata(
-                tuple((f"x-unready-{part}", _ascii(why)) for part, why in self._known.items())
-            )
+            context.set_trailing_metadata(tuple((f"{UNREADY}{part}", _ascii(why)) for part, why in self._known.items()))
         response: health_pb2.HealthCheckResponse = await super().Check(request, context)
         return response
 

@@ -25,6 +25,7 @@ from queue_manager.server.adapters.kubernetes.objects import (
     ContainerState,
     Event,
     KubernetesJob,
+    Metadata,
     Pod,
     Terminated,
 )
@@ -145,6 +146,19 @@ def hash_of(key: WorkerKey, job: KubernetesJob) -> str:
     if any(labels.get(name) != value for name, value in own.items()):
         return ""
     return (job.metadata.annotations or {}).get(SPEC_HASH, "")
+
+
+def key_of(metadata: Metadata, job_name: str) -> WorkerKey:
+    """Whose Job or pod it is, as its labels say, which somebody may have changed."""
+    labels = metadata.labels or {}
+    attempt = labels.get(ATTEMPT, "")
+    number = int(attempt) if attempt.isdecimal() else 0
+    return WorkerKey(labels.get(QUEUE_ID, ""), labels.get(JOB, ""), number, job_name)
+
+
+def job_of(pod: Pod) -> str:
+    """The name of a pod's Job; empty where nothing says it."""
+    return (pod.metadata.labels or {}).get(JOB_NAME_LABEL, "")
 
 
 def _ref(job: KubernetesJob) -> RunnerRef:

@@ -32,9 +32,11 @@ from queue_manager.server.adapters.kubernetes.diagnosis import (
     ended_by_us,
     hash_of,
     is_explained,
+    job_of,
+    key_of,
     standing,
 )
-from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Listed, Metadata, Pod
+from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Listed, Pod
 from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.permissions import Permissions
 from queue_manager.server.adapters.kubernetes.reflector import Observe, Reflector
@@ -208,10 +210,10 @@ class KubernetesRunner:
         """See `ports.Runner`. Also pods whose Job is gone, if somebody deleted it without them."""
         await self._synced()
         jobs = self._jobs.objects
-        alone = (pod for pod in self._pods.objects.values() if not pod.over and _job_of(pod) not in jobs)
+        alone = (pod for pod in self._pods.objects.values() if not pod.over and job_of(pod) not in jobs)
         return [
-            *(_key(job.metadata, name) for name, job in jobs.items() if job.ending is None),
-            *(_key(pod.metadata, _job_of(pod)) for pod in alone),
+            *(key_of(job.metadata, name) for name, job in jobs.items() if job.ending is None),
+            *(key_of(pod.metadata, job_of(pod)) for pod in alone),
         ]
 
     def subscribe(self, wake: Wake) -> None:
@@ -269,9 +271,8 @@ class KubernetesRunner:
     async def _launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
         try:
             async with self._mutations:
-                query = {"fieldValidation": "Ignore"}  # it is ours; to look for unknown fields costs the API
                 made = await self._ask(
-                    self._job, "create", "jobs", body=self._manifest(spec), query=query, metadata_only=True
+                    self._job, "create", "jobs", body=self._manifest(spec), query=AS_IT_IS, metadata_only=True
                 )
         except Refusal as refusal:
             if refusal.code == 409 and refusal.reason == "AlreadyExists":
@@ -427,7 +428,7 @@ class KubernetesRunner:
 
     def _pod_changed(self, pod: Pod) -> None:
         labels = pod.metadata.labels or {}
-        job_name, is_there = labels.get(JOB_NAME_LABEL, ""), pod.metadata.name in self._pods.objects
+        job_name, is_there = job_of(pod), pod.metadata.name in self._pods.objects
         if (job := self._leaving.get(job_name)) is not None:
             if self._remember(job, [pod]) or not is_there:
                 del self._leaving[job_name]
@@ -441,26 +442,13 @@ class KubernetesRunner:
 
     def _remember(self, job: KubernetesJob, pods: Iterable[Pod]) -> bool:
         """How a worker ended that we deleted. Whether its pods say so."""
-        key = _key(job.metadata, job.metadata.name)
+        key = key_of(job.metadata, job.metadata.name)
         if (end := ended_by_us(key, job, pods)) is None:
             return False
         self._ends[key.name] = end
         if len(self._ends) > ENDS_KEPT:
             self._ends.popitem(last=False)
         return True
-
-
-def _key(metadata: Metadata, name: str) -> WorkerKey:
-    """Whose Job or pod it is, as its labels say, which somebody may have changed."""
-    labels = metadata.labels or {}
-    attempt = labels.get(manifest.ATTEMPT, "")
-    number = int(attempt) if attempt.isdecimal() else 0
-    return WorkerKey(labels.get(manifest.QUEUE_ID, ""), labels.get(manifest.JOB, ""), number, name)
-
-
-def _job_of(pod: Pod) -> str:
-    """The name of its Job."""
-    return (pod.metadata.labels or {}).get(JOB_NAME_LABEL, "")
 
 
 @contextmanager
