@@ -10,7 +10,7 @@ from queue_manager.server.rpc.health import UNREADY
 
 def probe(address: str, service: str, *, timeout: float) -> tuple[bool, str]:
     """Whether the service is SERVING, and what to say of it. `timeout` in seconds."""
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             answer, call = health_pb2_grpc.HealthStub(channel).Check.with_call(  # type: ignore[attr-defined]
                 health_pb2.HealthCheckRequest(service=service), timeout=timeout, wait_for_ready=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from queue_manager.server.application.strays import Strays
+from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.launch import WorkerKey
 from queue_manager.server.domain.model import JobState
 from queue_manager.server.domain.naming import worker_name
@@ -73,3 +74,20 @@ async def test_one_whose_job_is_over_is_ended_at_the_second_look() -> None:
     await parts.strays.look()
     assert not parts.runner.workers
     assert not parts.strays.orphans
+
+
+async def test_one_that_cannot_be_ended_now_does_not_keep_the_others() -> None:
+    """It is tried again at the next look."""
+    parts = Looking(end_orphans=True)
+    first, second = parts.put("wf-nothing-000000", "a"), parts.put("wf-nothing-000000", "b")
+    delete = parts.runner.delete
+
+    async def failing(worker: WorkerKey, *, grace: float) -> None:
+        if worker == first:
+            raise Unavailable("not this one")
+        await delete(worker, grace=grace)
+
+    parts.runner.delete = failing  # type: ignore[method-assign]
+    await parts.twice()
+    assert list(parts.runner.workers) == [first.name]
+    assert second.name not in parts.runner.workers

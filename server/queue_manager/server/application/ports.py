@@ -154,7 +154,10 @@ class Runner(Protocol):
         """Remove what is still kept of these ended workers (their output)."""
 
     async def alive(self) -> Sequence[WorkerKey]:
-        """The workers of any queue that are not over: to find those that no record knows. May be a moment old."""
+        """The workers of any queue that are not over: to find those that no record knows. May be a moment old.
+
+        Those whose deletion is under way may be left out.
+        """
 
     def subscribe(self, wake: Wake) -> None:
         """Have `wake` called whenever a worker of a queue may have changed, or will be worth a look."""

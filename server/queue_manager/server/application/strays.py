@@ -74,8 +74,14 @@ class Strays:
         self._tell(sorted((worker for worker in orphans if worker in before), key=lambda worker: worker.name))
         for worker in [*leftovers, *(orphans if self._end_orphans else ())]:
             if worker in before:
-                log.warning("a worker without a job is ended", queue_id=worker.queue_id, worker=worker.name)
-                await self._runner.delete(worker, grace=self._grace)
+                await self._end(worker)
+
+    async def _end(self, worker: WorkerKey) -> None:
+        log.warning("a worker without a job is ended", queue_id=worker.queue_id, worker=worker.name)
+        try:
+            await self._runner.delete(worker, grace=self._grace)
+        except Unavailable as error:  # that of one is no reason to leave the others
+            log.warning("it is tried again", worker=worker.name, error=error.message)
 
     def _tell(self, orphans: Sequence[WorkerKey]) -> None:
         for worker in orphans:

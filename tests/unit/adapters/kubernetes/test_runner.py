@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import msgspec
+import pytest
 
 from queue_manager.server.adapters.kubernetes import manifest
-from queue_manager.server.adapters.kubernetes.api import Api
-from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL
+from queue_manager.server.adapters.kubernetes.api import NotSent
+from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
 from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Pod
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
 from queue_manager.server.domain.launch import WorkerKey
 from queue_manager.server.domain.observation import Phase
+from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.local_workers import WallClock
 
 KEY = WorkerKey("wf-btcusdt-x-a1b2c3", "loader-producer", 1, "worker-a1")
@@ -24,6 +28,14 @@ LABELS = {
     manifest.JOB: KEY.job,
     manifest.ATTEMPT: "1",
 }
+
+
+def job_of_a_minute() -> dict[str, Any]:
+    """The worker's Job, made a minute ago."""
+    made = datetime.now(UTC) - timedelta(seconds=60)
+    return {
+        "metadata": {"name": KEY.name, "uid": "u", "labels": LABELS, "creationTimestamp": made, "resourceVersion": "3"}
+    }
 
 
 def pod(version: int, *, runs: bool) -> dict[str, Any]:
@@ -37,6 +49,19 @@ def pod(version: int, *, runs: bool) -> dict[str, Any]:
         },
         "status": {"containerStatuses": [{"name": manifest.CONTAINER, "state": state}]},
     }
+
+
+Objects = Sequence[Mapping[str, Any]]
+
+
+def holding(api: Any, *, jobs: Objects = (), pods: Objects = ()) -> KubernetesRunner:
+    """A runner that has listed these."""
+    runner = KubernetesRunner(api, rng=Random(1), secret="none", clock=WallClock(), patience=Patience(admit=0.0))
+    runner._jobs.objects.update((job["metadata"]["name"], msgspec.convert(job, KubernetesJob)) for job in jobs)
+    runner._pods.objects.update((pod["metadata"]["name"], msgspec.convert(pod, Pod)) for pod in pods)
+    for reflector in (runner._jobs, runner._pods):
+        reflector.synced.set()
+    return runner
 
 
 class SlowApi:
@@ -57,14 +82,59 @@ class SlowApi:
 async def test_an_old_answer_does_not_hide_what_the_watch_has_told_since() -> None:
     """Else the worker would be STARTING until its pod changes the next time."""
     api = SlowApi()
-    runner = api.runner = KubernetesRunner(cast("Api", api), rng=Random(1), secret="none", clock=WallClock())
-    made = datetime.now(UTC) - timedelta(seconds=60)
-    job = {
-        "metadata": {"name": KEY.name, "uid": "u", "labels": LABELS, "creationTimestamp": made, "resourceVersion": "3"}
-    }
-    runner._jobs.objects[KEY.name] = msgspec.convert(job, KubernetesJob)
-    for reflector in (runner._jobs, runner._pods):
-        reflector.synced.set()
+    runner = api.runner = holding(api, jobs=[job_of_a_minute()])
     runner._pods.problem = "cut off a moment ago"
     assert [status.phase for status in await runner.observe([KEY])] == [Phase.RUNNING]
     assert [status.phase for status in await runner.observe([KEY])] == [Phase.RUNNING]
+
+
+class LateApi:
+    """Its watches have died without a word: there is a pod that runs by now, and an old event that says there is none."""
+
+    namespace = "workers"
+
+    async def call(self, verb: str, resource: str, name: str = "", **_: object) -> bytes:
+        """Answer a list."""
+        assert (verb, name) == ("list", "")
+        old = {
+            "metadata": {"name": "e", "resourceVersion": "4"},
+            "involvedObject": {"uid": "u"},
+            "message": "forbidden",
+        }
+        items = {"pods": [pod(7, runs=True)], "events": [old]}
+        return msgspec.json.encode({"metadata": {"resourceVersion": "8"}, "items": items[resource]})
+
+
+async def test_a_worker_is_not_given_up_on_an_old_event() -> None:
+    """Before it is deleted for having no pod, its pods are asked for."""
+    runner = holding(LateApi(), jobs=[job_of_a_minute()])
+    (status,) = await runner.observe([KEY])
+    assert (status.phase, status.hopeless) == (Phase.RUNNING, False)
+
+
+async def test_what_is_alive_has_a_name_and_is_not_being_deleted() -> None:
+    """Jobs that are not over, and pods without a Job."""
+    gone = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    jobs = [
+        {"metadata": {"name": name, "uid": name, "labels": LABELS, **more}} for name, more in (("a", {}), ("b", gone))
+    ]
+    alone = pod(1, runs=True)
+    nameless = {"metadata": {"name": "c", "labels": LABELS}}
+    leaving = {"metadata": {"name": "d", "labels": {**LABELS, JOB_NAME_LABEL: "d"}, **gone}}
+    of_a_job = {"metadata": {"name": "a-pod", "labels": {**LABELS, JOB_NAME_LABEL: "a"}}}
+    runner = holding(None, jobs=jobs, pods=[alone, nameless, leaving, of_a_job])
+    assert [key.name for key in await runner.alive()] == ["a", KEY.name]
+
+
+async def test_a_call_that_was_cancelled_says_nothing_of_the_api() -> None:
+    """One that was silent is silent until it has answered; one that cannot even be asked is, too."""
+    async with FakeKubernetes().serve() as api:
+        api.silent = True
+        with pytest.raises(asyncio.CancelledError), api._told("list", "jobs"):
+            raise asyncio.CancelledError
+        assert api.silent
+        await api.call("list", "jobs")
+        assert not api.silent
+        with pytest.raises(NotSent), api._told("list", "jobs"):
+            raise NotSent("no token")
+        assert api.silent

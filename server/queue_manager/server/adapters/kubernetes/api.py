@@ -47,6 +47,7 @@ _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io
 
 TIMED_OUT: Final = "timeout"
 CUT: Final = "cut"
+CANCELLED: Final = "cancelled"
 _UNANSWERED: Final = frozenset({TIMED_OUT, CUT})
 
 Observer = Callable[[str, str, str, float], None]
@@ -189,7 +190,8 @@ class Api:
 
     def _told(self, verb: str, resource: str) -> _Told:
         def ended(outcome: str, seconds: float) -> None:
-            self.silent = outcome in _UNANSWERED
+            if outcome != CANCELLED:  # which says nothing of the API
+                self.silent = outcome in _UNANSWERED
             self._observe(verb, resource, outcome, seconds)
 
         return _Told(f"{verb} {resource}", ended)
@@ -235,7 +237,7 @@ class _Told:
     def __init__(self, what: str, ended: Callable[[str, float], None]) -> None:
         self._what = what
         self._ended = ended
-        self._outcome = "cancelled"
+        self._outcome = CANCELLED
         self._began = monotonic()
 
     def answered(self, response: aiohttp.ClientResponse, raw: bytes) -> None:
@@ -253,6 +255,8 @@ class _Told:
         failed = isinstance(error, (aiohttp.ClientError, TimeoutError, OSError))
         if failed:
             self._outcome = TIMED_OUT if isinstance(error, TimeoutError) else CUT
+        elif isinstance(error, NoAnswer):  # it was not even sent
+            self._outcome = CUT
         self._ended(self._outcome, monotonic() - self._began)
         if failed:
             what = NotSent if isinstance(error, _NOT_CONNECTED) else NoAnswer

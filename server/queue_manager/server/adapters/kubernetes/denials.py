@@ -39,8 +39,9 @@ class Denials:
             if monotonic() > self._asked_at + HOLDS:
                 try:
                     self._newest = await self._list()
-                except (Refusal, NoAnswer, msgspec.DecodeError) as error:  # it is only for people
+                except (Refusal, NoAnswer, msgspec.DecodeError) as error:
                     log.info("events cannot be read", error=str(error))
+                    self._newest = {}
                 self._asked_at = monotonic()
         return self._newest.get(uid)
 

@@ -207,14 +207,16 @@ class KubernetesRunner:
             self._jobs.drop(worker.name)
 
     async def alive(self) -> Sequence[WorkerKey]:
-        """See `ports.Runner`. Also pods whose Job is gone, if somebody deleted it without them."""
+        """See `ports.Runner`. Also pods whose Job is gone, if somebody deleted it without them.
+
+        Not those that are being deleted already, with whatever grace they were given.
+        """
         await self._synced()
         jobs = self._jobs.objects
         alone = (pod for pod in self._pods.objects.values() if not pod.over and job_of(pod) not in jobs)
-        return [
-            *(key_of(job.metadata, name) for name, job in jobs.items() if job.ending is None),
-            *(key_of(pod.metadata, job_of(pod)) for pod in alone),
-        ]
+        found = [(name, job.metadata) for name, job in jobs.items() if job.ending is None]
+        found += [(job_of(pod), pod.metadata) for pod in alone]
+        return [key_of(metadata, name) for name, metadata in found if name and metadata.deletion_timestamp is None]
 
     def subscribe(self, wake: Wake) -> None:
         """See `ports.Runner`."""
@@ -320,10 +322,11 @@ class KubernetesRunner:
             key, job, pods.values(), cut_off=key.name in self._cut_off, kept_out=kept_out, patience=self._patience
         )
         until = self._until(key.name, status, patience, now)
-        if until is not None and until <= now and not kept_out:
+        if until is not None and until <= now:
             # It will be deleted for that: so not on what the watch may have told long ago.
             pods = await self._fresh_pods(key.name)
-            status, patience = standing(key, job, pods.values(), patience=self._patience)
+            kept_out = None if pods else kept_out
+            status, patience = standing(key, job, pods.values(), kept_out=kept_out, patience=self._patience)
             until = self._until(key.name, status, patience, now)
         look_in = None if until is None else max(0.0, until - now)
         if status.phase is Phase.WAITING and not pods:

@@ -185,12 +185,10 @@ class LocalRunner:
         for path in self._workers.iterdir():
             if WorkerDirectory.is_name(path.name):
                 directory = self._directory(path.name)
-                if (
-                    not directory.has_exit()
-                    and (seen := directory.inspect()).phase is Phase.RUNNING
-                    and seen.spec is not None
-                ):
-                    spec = seen.spec
+                if directory.identity() is None:  # to inspect it would undo a launch that is under way
+                    continue
+                seen = directory.inspect()
+                if seen.phase is Phase.RUNNING and (spec := seen.spec) is not None:
                     found.append(WorkerKey(spec.queue_id, spec.job, spec.attempt, path.name))
         return found
 
