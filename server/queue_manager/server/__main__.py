@@ -82,7 +82,7 @@ def probe(
     """Ask a running server how it is, and say it.
 
     `readiness`: whether calls would succeed now, with what is down where not; `liveness`: whether the process works;
-    `startup`: whether it has been ready once. Exit code 0 where it is SERVING, else 1.
+    `startup`: whether its records are loaded. Exit code 0 where it is SERVING, else 1.
     """
     from queue_manager.server.domain.errors import QueueManagerError  # noqa: PLC0415
     from queue_manager.server.probe import probe as ask  # noqa: PLC0415

@@ -77,11 +77,17 @@ async def test_everything_is_serving_when_nothing_is_down(probed: Probed) -> Non
     assert probed.health.ready
 
 
-async def test_before_it_has_been_ready_it_is_only_alive(probed: Probed) -> None:
+async def test_before_its_records_are_loaded_it_is_only_alive(probed: Probed) -> None:
     """Startup probes keep the others away until then."""
     await probed.refresh(records="not loaded yet")
     assert await probed.all() == {**dict.fromkeys(SERVICES, NOT_SERVING), "liveness": SERVING}
     assert not probed.health.ready
+
+
+async def test_it_has_started_although_a_part_is_down_from_the_beginning(probed: Probed) -> None:
+    """A restart would not bring that part back."""
+    await probed.refresh(runner="Kubernetes does not answer")
+    assert await probed.all() == {**dict.fromkeys(READY, NOT_SERVING), "startup": SERVING, "liveness": SERVING}
 
 
 async def test_a_part_that_is_down_takes_readiness_and_nothing_else(probed: Probed) -> None:

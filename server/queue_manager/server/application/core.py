@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from queue_manager.server.application.controller import Controller
-from queue_manager.server.application.diagnosis import Diagnosis, findings
+from queue_manager.server.application.diagnosis import RECORDS, Diagnosis, findings, problems
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.intake import Intake
 from queue_manager.server.application.outbox import Outbox
@@ -155,10 +155,5 @@ class Core:
 
     async def problems(self) -> dict[str, str]:
         """Which parts cannot be reached now, and why."""
-        found = {} if self.ready.is_set() else {"records": "not loaded yet"}
-        for name, check in self._checks.items():
-            try:
-                await check()
-            except Unavailable as error:
-                found[name] = error.message
-        return found
+        loading = {} if self.ready.is_set() else {RECORDS: "not loaded yet"}
+        return loading | await problems(self._checks)

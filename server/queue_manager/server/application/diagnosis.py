@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.launch import WorkerKey
+
+RECORDS: Final = "records"
+"""The part that is down until the server knows its queues."""
+
+CHECK_LIMIT: Final = 5.0
+"""Seconds that a part has to say that it can be reached: less than callers wait for the answer."""
 
 SUBJECTS: Final = 100
 """How many are named."""
@@ -57,3 +65,21 @@ def findings(problems: Mapping[str, str], orphans: Sequence[WorkerKey]) -> list[
             )
         )
     return found
+
+
+async def problems(checks: Mapping[str, Callable[[], Awaitable[None]]]) -> dict[str, str]:
+    """By part: why it cannot be reached now. `checks` raise `Unavailable`; they are made side by side."""
+    answers = await asyncio.gather(*(_problem(check) for check in checks.values()))
+    return {part: problem for part, problem in zip(checks, answers, strict=True) if problem}
+
+
+async def _problem(check: Callable[[], Awaitable[None]]) -> str:
+    """Empty where there is none."""
+    try:
+        async with asyncio.timeout(CHECK_LIMIT):
+            await check()
+    except Unavailable as error:
+        return error.message
+    except TimeoutError:
+        return f"it has not answered for {CHECK_LIMIT:.0f} s"
+    return ""

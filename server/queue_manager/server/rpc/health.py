@@ -1,8 +1,9 @@
 """The standard health service, with the services that probes and load balancers ask for.
 
-`""` and `queue_manager.v1.QueueManager` and `readiness`: whether calls would succeed now. `startup`: whether it has been
-ready once. `liveness`: whether the process works at all, whatever else is down. The standard answer has no room for a
-reason, so where it is NOT_SERVING, the trailing metadata `x-unready-<part>` of `Check` names what is down and why.
+`""` and `queue_manager.v1.QueueManager` and `readiness`: whether calls would succeed now. `startup`: whether its records
+have been loaded; a restart would not help against what else may be down. `liveness`: whether the process works at all.
+The standard answer has no room for a reason, so where it is NOT_SERVING, the trailing metadata `x-unready-<part>` of
+`Check` names what is down and why.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 import structlog
 from grpc_health.v1 import health, health_pb2
 
+from queue_manager.server.application.diagnosis import RECORDS
 from queue_manager.server.rpc.calls import Context
 from queue_manager.v1 import service_pb2
 
@@ -37,7 +39,7 @@ class Health(health.aio.HealthServicer):
         self._problems = problems
         self._interval = interval
         self._known: dict[str, str] = {"server": "starting"}
-        self._has_been_ready = False
+        self._has_started = False
         self._closed = False
         self._refreshing = asyncio.Lock()
 
@@ -67,8 +69,8 @@ class Health(health.aio.HealthServicer):
         self._known = known
         for service in READINESS:
             await self.set(service, NOT_SERVING if known else SERVING)
-        self._has_been_ready = self._has_been_ready or not known
-        await self.set("startup", SERVING if self._has_been_ready else NOT_SERVING)
+        self._has_started = self._has_started or RECORDS not in known
+        await self.set("startup", SERVING if self._has_started else NOT_SERVING)
         await self.set("liveness", SERVING)
 
     async def run(self) -> None:
