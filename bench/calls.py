@@ -70,7 +70,7 @@ async def _beside_echo(
         return calls.rate, tail * 1e3, (server.cpu - before) / len(calls.latencies) * 1e6
 
     sides = ((ours, f"{SERVICE}/{method}"), (bare, "/bench.Bare/Echo"))
-    rounds = await in_turn(scale.rounds, *sides, called)
+    rounds = await in_turn(scale.rounds, sides, called)
     rates, tails, costs = ([(our[part], its[part]) for our, its in rounds] for part in range(3))
     note = f"{what}; {IN_FLIGHT} in flight, {len(request())} bytes in, {len(answer)} out"
     return [

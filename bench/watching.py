@@ -107,14 +107,14 @@ async def _sides(bare: ServerUnderTest, ours: ServerUnderTest, count: int) -> tu
     )
 
 
-async def _streamed(scale: Scale, folder: Path, queues: int) -> list[tuple[Streamed, Streamed]]:
+async def _streamed(scale: Scale, folder: Path, queues: int) -> list[tuple[Streamed, ...]]:
     """Feed both servers in turn, in short slices, while the watchers of both stay open."""
     async with AsyncExitStack() as stack:
         bare = await stack.enter_async_context(ServerUnderTest("bench.bare"))
         ours = await stack.enter_async_context(ServerUnderTest("bench.manager", "memory", str(folder)))
         sides = await _sides(bare, ours, queues)
-        our, its = [(side, await stack.enter_async_context(_watched(scale, side))) for side in sides]
-        return await in_turn(round(scale.rounds * scale.seconds / SLICE), our, its, _fed)
+        watched = [(side, await stack.enter_async_context(_watched(scale, side))) for side in sides]
+        return await in_turn(round(scale.rounds * scale.seconds / SLICE), watched, _fed)
 
 
 @asynccontextmanager

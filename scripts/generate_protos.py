@@ -1,7 +1,7 @@
 """Regenerate `gen/` from `protos/`, or with `--check` say whether it is stale (exit 1).
 
 What is generated: messages, their type stubs, the gRPC stubs with theirs, and `api.binpb`, the descriptors with comments,
-from which documentation and the gateway are made.
+from which documentation and the gateway are made. Also what is read of Kubernetes' messages, from `third_party/`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("queue_manager/v1")
+WIRE = Path("queue_manager/wire")
 
 
 def generate(out: Path) -> None:
@@ -47,6 +48,19 @@ def generate(out: Path) -> None:
         '"""The contract, generated from `protos/queue_manager/v1`; do not edit."""\n'
     )
     (out / PACKAGE / "py.typed").touch()
+    _generate_wire(out)
+
+
+def _generate_wire(out: Path) -> None:
+    root = ROOT / "third_party/kubernetes"
+    messages = [str(p.relative_to(root)) for p in sorted(root.rglob("*.proto"))]
+    includes = [f"-I{root}", f"-I{resources.files('grpc_tools') / '_proto'}"]
+    if protoc.main(["protoc", *includes, f"--python_out={out}", f"--mypy_out=quiet:{out}", *messages]) != 0:
+        sys.exit("protoc failed; its messages are above")
+    (out / WIRE / "__init__.py").write_text(
+        '"""Messages of others, as far as they are read; generated, do not edit."""\n'
+    )
+    (out / WIRE / "py.typed").touch()
 
 
 def main() -> None:

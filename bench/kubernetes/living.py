@@ -11,7 +11,8 @@ from bench.figures import Figure, no_more_than
 from bench.kubernetes.cluster import Cluster, at_once
 from bench.kubernetes.scale import Scale
 from bench.kubernetes.server import Manager, managing
-from bench.kubernetes.starting import IN_FLIGHT, JOBS
+from bench.kubernetes.service import IN_FLIGHT
+from bench.kubernetes.starting import JOBS
 from queue_manager.server.adapters.kubernetes.diagnosis import key_of
 from queue_manager.server.adapters.kubernetes.objects import KubernetesJob
 from queue_manager.v1 import queue_pb2

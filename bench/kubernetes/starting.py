@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
@@ -11,66 +11,103 @@ from statistics import median
 from time import monotonic
 from typing import Any, Final
 
+import grpc
 import msgspec
 
 from bench.figures import Figure, at_least, at_most, compared, no_more_than, percentile
 from bench.kubernetes.cluster import Cluster
 from bench.kubernetes.scale import Scale
 from bench.kubernetes.server import Manager, managing
-from bench.rounds import in_turn
+from bench.kubernetes.service import IN_FLIGHT, SERVICE
+from bench.processes import ServerUnderTest
+from bench.rounds import in_turn, merged
 
 JOBS: Final = 6
 """Jobs of a queue."""
 NUMBERS: Final = count()
-IN_FLIGHT: Final = 64
-"""Creates under way at once, as many as the manager has."""
 
 
 async def burst(scale: Scale, folder: Path) -> list[Figure]:
     """Many queues started at once, until the last of their Jobs is there."""
     async with AsyncExitStack() as stack:
         cluster, manager = await opened(stack, folder)
-        elsewhere = await stack.enter_async_context(Cluster())  # where the manager does not look
-        await stack.enter_async_context(elsewhere.namespace())
-        manifests = [
-            body.replace(cluster.name.encode(), elsewhere.name.encode()) for body in await _manifests(cluster, manager)
-        ]
+        manifests = await _manifests(cluster, manager)
         expected = scale.queues * JOBS
         costs, writes = [], []
 
+        async def created(where: Cluster, start: Callable[[], Awaitable[object]]) -> float:
+            """Jobs a second, from when they are asked for until the last one is told of."""
+            async with where.watch() as watch:
+                began = monotonic()
+                await start()
+                await watch.until(lambda seen: len(seen.created) == expected)
+            return expected / (watch.created[-1] - began)
+
+        async def cleared(where: Cluster) -> None:
+            await where.delete_jobs()
+            await manager.until_none()
+            await asyncio.sleep(scale.rest)
+
         async def ours() -> float:
             before, cpu = await manager.writes(), manager.cpu
-            async with cluster.watch() as watch:
-                began = monotonic()
-                await asyncio.gather(*(manager.start() for _ in range(scale.queues)))
-                await watch.until(lambda seen: len(seen.created) == expected)
+            rate = await created(cluster, lambda: _together(manager.start, scale.queues))
             await manager.until_jobs(expected, "STARTING")  # and every launch has been written down
             costs.append((manager.cpu - cpu) / expected * 1e3)
             writes.append((await manager.writes() - before) / scale.queues)
-            rate = expected / (watch.created[-1] - began)
-            await cluster.delete_jobs()
-            await manager.until_none()
-            await asyncio.sleep(scale.rest)
+            await cleared(cluster)
             return rate
+
+        elsewhere = await _elsewhere(stack)
 
         async def bare() -> float:
-            bodies = [body for _ in range(scale.queues) for body in _renamed(manifests)]
-            async with elsewhere.watch() as watch:
-                began = monotonic()
-                await elsewhere.create_jobs(bodies, in_flight=IN_FLIGHT)
-                await watch.until(lambda seen: len(seen.created) == expected)
-            rate = expected / (watch.created[-1] - began)
-            await elsewhere.delete_jobs()
-            await asyncio.sleep(scale.rest)
+            bodies = [body for _ in range(scale.queues) for body in _renamed(_moved(manifests, cluster, elsewhere))]
+            rate = await created(elsewhere, lambda: elsewhere.create_jobs(bodies, in_flight=IN_FLIGHT))
+            await cleared(elsewhere)
             return rate
 
-        rounds = await in_turn(scale.rounds, ours, bare, lambda side: side())
+        served = await _elsewhere(stack)
+        start = await _service(stack, served, _moved(manifests, cluster, served))
+
+        async def service() -> float:
+            rate = await created(served, lambda: _together(lambda: start(b""), scale.queues))
+            await cleared(served)
+            return rate
+
+        rounds = merged(await in_turn(scale.rounds, (ours, bare, service), lambda side: side()))
         note = f"{scale.queues} queues of {JOBS} started at once; {IN_FLIGHT} in flight, {len(manifests[0])} bytes each"
+        what = "a gRPC service that checks and keeps nothing, only creates the Jobs and watches them"
         return [
-            compared("Jobs created", "Jobs/s", rounds, target=at_least(0.9), note=note),
+            compared("Jobs created", "Jobs/s", [(our, its) for our, its, _ in rounds], target=at_least(0.9), note=note),
+            compared("… beside a bare service", "Jobs/s", [(our, least) for our, _, least in rounds], note=what),
+            compared("… by that service", "Jobs/s", [(least, its) for _, its, least in rounds]),
             Figure("store writes a queue", max(writes), "", target=no_more_than(2), note="accepted, launched"),
             Figure("server CPU", median(costs[1:]), "ms/Job"),
         ]
+
+
+async def _together(start: Callable[[], Awaitable[object]], count: int) -> None:
+    await asyncio.gather(*(start() for _ in range(count)))
+
+
+async def _elsewhere(stack: AsyncExitStack) -> Cluster:
+    """A namespace where the manager does not look."""
+    cluster = await stack.enter_async_context(Cluster())
+    await stack.enter_async_context(cluster.namespace())
+    return cluster
+
+
+def _moved(manifests: Sequence[bytes], here: Cluster, there: Cluster) -> list[bytes]:
+    return [body.replace(here.name.encode(), there.name.encode()) for body in manifests]
+
+
+async def _service(
+    stack: AsyncExitStack, cluster: Cluster, manifests: Sequence[bytes]
+) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+    """The bare service's call that starts a queue."""
+    server = await stack.enter_async_context(ServerUnderTest("bench.kubernetes.service"))
+    await server.ask("begin", namespace=cluster.name, manifests=[body.decode() for body in manifests])
+    channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
+    return channel.unary_unary(f"/{SERVICE}/Start")
 
 
 async def one(scale: Scale, folder: Path) -> list[Figure]:

@@ -10,12 +10,15 @@ from random import Random
 from time import monotonic
 from typing import Any
 
-import msgspec
 import pytest
+from kubernetes_asyncio.client import BatchV1Api, CoreV1Api
 
 from queue_manager.server.adapters.kubernetes.api import Api, Refusal
-from queue_manager.server.adapters.kubernetes.objects import KubernetesJob
+from queue_manager.server.adapters.kubernetes.objects import EVENTS, JOBS, PODS, Kind
 from queue_manager.server.adapters.kubernetes.reflector import Reflector
+from queue_manager.wire import kubernetes_pb2 as wire
+from tests.support.fake_kubernetes import encoded
+from tests.support.kubernetes import cluster
 from tests.support.local_workers import until
 
 pytestmark = [
@@ -43,12 +46,12 @@ def job(name: str, label: str) -> dict[str, Any]:
 async def test_a_name_is_taken_once(api: Api) -> None:
     """The second create is refused with the reason by which it is known."""
     name = f"qm-test-{uuid.uuid4().hex[:8]}"
-    created = msgspec.json.decode(await api.call("create", "jobs", body=job(name, name)), type=KubernetesJob)
+    created = await api.ask(JOBS.read, "create", "jobs", body=job(name, name))
     try:
         with pytest.raises(Refusal) as refused:
             await api.call("create", "jobs", body=job(name, name))
         assert (refused.value.code, refused.value.reason) == (409, "AlreadyExists")
-        found = msgspec.json.decode(await api.call("get", "jobs", name), type=KubernetesJob)
+        found = await api.ask(JOBS.read, "get", "jobs", name)
         assert found.metadata.uid == created.metadata.uid
         assert found.ending is None
     finally:
@@ -66,8 +69,7 @@ async def test_the_reflector_sees_what_was_there_what_comes_and_what_goes(api: A
     befallen: list[str] = []
     jobs = Reflector(
         api,
-        "jobs",
-        KubernetesJob,
+        JOBS,
         f"queue-manager-test={label}",
         changed=lambda _: None,
         rng=Random(1),
@@ -94,3 +96,82 @@ async def test_a_rate_is_kept_to(namespace: str) -> None:
         began = monotonic()
         await asyncio.gather(*(api.call("list", "jobs") for _ in range(60)))
         assert 1.9 < monotonic() - began < 4
+
+
+NOW = "2026-01-02T03:04:05Z"
+CONTAINERS = [
+    {"name": "worker", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "startedAt": NOW}}},
+    {"name": "beside", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}},
+    {"name": "third", "state": {"running": {"startedAt": NOW}}},
+]
+COMMON: dict[str, Any] = {"ready": False, "restartCount": 0, "image": "none", "imageID": ""}
+POD_STATUS = {
+    "phase": "Failed",
+    "reason": "Evicted",
+    "message": "the node was low on memory",
+    "conditions": [
+        {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "EvictionByEvictionAPI",
+            "message": "evicted",
+            "lastTransitionTime": NOW,
+        }
+    ],
+    "containerStatuses": [{**COMMON, **status} for status in CONTAINERS],
+    "initContainerStatuses": [{**COMMON, "name": "first", "state": {"terminated": {"exitCode": 2, "message": "no"}}}],
+}
+
+
+async def test_what_is_read_over_the_wire_is_what_json_says(namespace: str) -> None:
+    """The oracle of the field numbers: the API's own JSON of the same objects, every field that is read among them."""
+    container = {"name": "worker", "image": "example.com/none:1"}
+    identity = {"name": "a", "labels": {"x": "y"}, "annotations": {"note": "n"}, "finalizers": ["example.com/stay"]}
+    pod: Any = {"metadata": identity, "spec": {"schedulerName": "nobody", "containers": [container]}}
+    noted = {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "some-uid"}
+    event: Any = {
+        "metadata": {"name": "e"},
+        "involvedObject": {**noted, "namespace": namespace},
+        "reason": "R",
+        "message": "m",
+        "lastTimestamp": NOW,
+    }
+    async with cluster() as client, await Api.connect(namespace) as api:
+        core, batch = CoreV1Api(client), BatchV1Api(client)
+        await core.create_namespaced_pod(namespace, pod)
+        await core.patch_namespaced_pod_status("a", namespace, {"status": POD_STATUS})
+        await core.create_namespaced_event(namespace, event)
+        suspended: Any = {**job("a", "x"), "metadata": identity}
+        await batch.create_namespaced_job(namespace, suspended)
+        ended = [
+            {"type": kind, "status": "True", "reason": "R", "message": "m"} for kind in ("FailureTarget", "Failed")
+        ]
+        status = {"startTime": NOW, "failed": 1, "conditions": ended}
+        await batch.patch_namespaced_job_status("a", namespace, {"status": status})
+        try:
+            await core.delete_namespaced_pod("a", namespace)
+            await batch.delete_namespaced_job("a", namespace, propagation_policy="Background")
+            kinds: list[tuple[Kind[Any], Any, str]] = [
+                (PODS, wire.Pod, "/api/v1"),
+                (JOBS, wire.Job, "/apis/batch/v1"),
+                (EVENTS, wire.Event, "/api/v1"),
+            ]
+            for kind, message, group in kinds:
+                answer = await client.call_api(
+                    f"{group}/namespaces/{namespace}/{kind.resource}",
+                    "GET",
+                    response_types_map={},
+                    _preload_content=False,
+                )
+                items = (await answer.json())["items"]
+                expected = [kind.read(encoded(message, item)) for item in items]
+                assert expected, kind.resource
+                assert (await api.ask(kind.read_list, "list", kind.resource)).items == expected
+            (read,) = (await api.ask(PODS.read_list, "list", "pods")).items
+            assert (read.container("worker").terminated.exit_code, read.metadata.deletion_grace) == (137, 0)  # type: ignore[union-attr]
+            assert read.metadata.deletion_time is not None
+            assert read.metadata.creation_time is not None
+        finally:
+            nothing = {"metadata": {"finalizers": None}}
+            await core.patch_namespaced_pod("a", namespace, nothing)
+            await batch.patch_namespaced_job("a", namespace, nothing)

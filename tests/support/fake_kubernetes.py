@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
+from google.protobuf import json_format
+from google.protobuf.message import Message
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from queue_manager.server.adapters.kubernetes.api import Api
+from queue_manager.server.adapters.kubernetes.objects import MAGIC
+from queue_manager.wire import kubernetes_pb2 as wire
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ENDED = web.AppKey("ended", asyncio.Event)
@@ -45,7 +48,7 @@ class FakeKubernetes:
             return await answer(request)
         if self.lists:
             return await self.lists.popleft()(request)
-        return web.json_response({"metadata": {"resourceVersion": self.version}, "items": list(self.items.values())})
+        return web.Response(body=listed(wire.JobList, list(self.items.values()), version=self.version))
 
     @property
     def watched_from(self) -> list[str]:
@@ -69,14 +72,32 @@ class FakeKubernetes:
         await runner.cleanup()
 
 
-def lines(*events: dict[str, Any], ends: bool = True) -> Answer:
+def encoded(kind: type[Message], fields: Mapping[str, Any]) -> bytes:
+    """An object as the API gives it, from how it is written as JSON; fields that are not read are passed over."""
+    message = json_format.ParseDict(dict(fields), kind(), ignore_unknown_fields=True)
+    return MAGIC + wire.Unknown(raw=message.SerializeToString()).SerializeToString()
+
+
+def listed(kind: type[Message], items: Sequence[Mapping[str, Any]], *, version: str = "1", more: str = "") -> bytes:
+    """A page of a list."""
+    return encoded(kind, {"metadata": {"resourceVersion": version, "continueToken": more}, "items": items})
+
+
+def frame(what: str, item: Mapping[str, Any], kind: type[Message] = wire.Job) -> bytes:
+    """A frame of a watch."""
+    raw = encoded(wire.Status if what == "ERROR" else kind, item)
+    event = wire.WatchEvent(type=what, object=wire.RawExtension(raw=raw)).SerializeToString()
+    return len(event).to_bytes(4, "big") + event
+
+
+def frames(*events: dict[str, Any], ends: bool = True) -> Answer:
     """A watch that says these events, and ends or falls silent."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         for event in events:
-            await response.write(json.dumps(event).encode() + b"\n")
+            await response.write(frame(event["type"], event["object"]))
         if not ends:
             await request.app[ENDED].wait()
         return response
@@ -91,8 +112,8 @@ def status(code: int, *, text: str | None = None, retry_after: str = "") -> Answ
         headers = {"Retry-After": retry_after} if retry_after else {}
         if text is not None:
             return web.Response(status=code, text=text, headers=headers)
-        body = {"kind": "Status", "code": code, "reason": "Expired", "message": "too old"}
-        return web.json_response(body, status=code, headers=headers)
+        body = encoded(wire.Status, {"code": code, "reason": "Expired", "message": "too old"})
+        return web.Response(body=body, status=code, headers=headers)
 
     return answer
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bench.rounds import in_turn
+import pytest
+
+from bench.rounds import in_turn, merged
 
 
 async def test_each_goes_first_as_often_and_the_first_round_is_not_counted() -> None:
@@ -13,6 +15,11 @@ async def test_each_goes_first_as_often_and_the_first_round_is_not_counted() -> 
         order.append(side)
         return f"{side} {order.count(side)}"
 
-    found = await in_turn(4, "ours", "bare", measure)
+    found = await in_turn(4, ["ours", "bare"], measure)
     assert order[::2] == ["bare", "ours", "bare", "ours", "bare"]
     assert found == [(f"ours {number}", f"bare {number}") for number in range(2, 6)]
+
+
+def test_rates_of_two_rounds_are_one_by_the_time_they_took() -> None:
+    """A round at 100 a second and one at 300 make 150: as much was done in each."""
+    assert merged([(100.0, 50.0), (300.0, 50.0)]) == [pytest.approx((150.0, 50.0))]

@@ -12,9 +12,10 @@ import pytest
 from aiohttp import web
 
 from queue_manager.server.adapters.kubernetes import reflector
-from queue_manager.server.adapters.kubernetes.objects import KubernetesJob
+from queue_manager.server.adapters.kubernetes.objects import JOBS, KubernetesJob
 from queue_manager.server.adapters.kubernetes.reflector import Reflector
-from tests.support.fake_kubernetes import FakeKubernetes, lines, status
+from queue_manager.wire import kubernetes_pb2 as wire
+from tests.support.fake_kubernetes import FakeKubernetes, frame, frames, listed, status
 from tests.support.local_workers import until
 
 
@@ -40,8 +41,7 @@ async def reflected(cluster: FakeKubernetes) -> AsyncIterator[Copy]:
     async with cluster.serve() as api:
         jobs = Reflector(
             api,
-            "jobs",
-            KubernetesJob,
+            JOBS,
             "a=b",
             changed=lambda job: told.append(job.metadata.name),
             rng=Random(1),
@@ -57,9 +57,10 @@ async def reflected(cluster: FakeKubernetes) -> AsyncIterator[Copy]:
             await asyncio.wait([task])
 
 
-def event(kind: str, name: str, version: str) -> dict[str, Any]:
-    """A line of a watch."""
-    return {"type": kind, "object": {"metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": version}}}
+def event(kind: str, name: str, version: str, **status: Any) -> dict[str, Any]:
+    """What a watch tells."""
+    metadata = {"name": name, "uid": f"uid-{name}", "resourceVersion": version}
+    return {"type": kind, "object": {"metadata": metadata, "status": status}}
 
 
 GONE_IN_STREAM = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
@@ -70,7 +71,7 @@ async def test_it_follows_what_comes_changes_and_goes() -> None:
     cluster = FakeKubernetes()
     cluster.add("a", "5")
     cluster.watches.append(
-        lines(event("ADDED", "b", "6"), event("MODIFIED", "a", "7"), event("DELETED", "b", "8"), ends=False)
+        frames(event("ADDED", "b", "6"), event("MODIFIED", "a", "7", active=1), event("DELETED", "b", "8"), ends=False)
     )
     async with reflected(cluster) as copy:
         await until(lambda: copy.told == ["a", "b", "a", "b"])
@@ -80,11 +81,41 @@ async def test_it_follows_what_comes_changes_and_goes() -> None:
     assert cluster.requests[1]["labelSelector"] == "a=b"
 
 
+async def test_a_change_of_what_is_not_read_is_taken_in_and_not_told() -> None:
+    """Controllers write much of which nobody here makes anything."""
+    cluster = FakeKubernetes()
+    cluster.add("a", "5")
+    cluster.watches.append(
+        frames(event("MODIFIED", "a", "6", ready=1), event("MODIFIED", "a", "7", active=1), ends=False)
+    )
+    async with reflected(cluster) as copy:
+        await until(lambda: copy.jobs.objects["a"].metadata.resource_version == "7")
+        assert copy.told == ["a", "a"]
+
+
+async def test_a_frame_that_is_cut_short_is_no_event() -> None:
+    """The connection is gone, and the watch goes on where it was."""
+    cluster = FakeKubernetes()
+    cluster.add("a", "5")
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(frame("MODIFIED", event("", "a", "6")["object"])[:-3])
+        return response
+
+    cluster.watches += [cut, frames(event("ADDED", "b", "7"), ends=False)]
+    async with reflected(cluster) as copy:
+        await until(lambda: copy.names == ["a", "b"])
+        assert cluster.watched_from == ["5", "5"]
+        assert copy.befallen == ["relist", "failed"]
+
+
 async def test_a_watch_that_ends_is_resumed_where_it_was_bookmarks_included() -> None:
     """No second list."""
     cluster = FakeKubernetes()
     cluster.add("a", "5")
-    cluster.watches += [lines(event("MODIFIED", "a", "6"), event("BOOKMARK", "", "90")), lines()]
+    cluster.watches += [frames(event("MODIFIED", "a", "6"), event("BOOKMARK", "", "90")), frames()]
     async with reflected(cluster) as copy:
         await until(lambda: cluster.watched_from == ["5", "90", "90"])
         assert copy.befallen == ["relist"]
@@ -93,7 +124,7 @@ async def test_a_watch_that_ends_is_resumed_where_it_was_bookmarks_included() ->
 
 @pytest.mark.parametrize(
     "gone",
-    [status(410), lines(GONE_IN_STREAM, ends=False)],
+    [status(410), frames(GONE_IN_STREAM, ends=False)],
     ids=["as a status", "in the stream"],
 )
 async def test_where_the_version_is_gone_everything_is_listed_and_what_is_missing_has_gone(gone: Any) -> None:
@@ -120,7 +151,7 @@ async def test_a_list_whose_next_page_is_gone_is_begun_anew() -> None:
     cluster.add("a", "5")
 
     async def first_page(request: Any) -> Any:
-        return web.json_response({"metadata": {"resourceVersion": "4", "continue": "more"}, "items": []})
+        return web.Response(body=listed(wire.JobList, [], version="4", more="more"))
 
     cluster.lists += [first_page, status(410)]
     async with reflected(cluster) as copy:
@@ -131,7 +162,7 @@ async def test_a_list_whose_next_page_is_gone_is_begun_anew() -> None:
 async def test_a_server_that_ends_every_watch_at_once_is_not_asked_in_a_hot_loop() -> None:
     """At most five times a second."""
     cluster = FakeKubernetes()
-    cluster.watches += [lines() for _ in range(100)]
+    cluster.watches += [frames() for _ in range(100)]
     async with reflected(cluster):
         began = asyncio.get_running_loop().time()
         await until(lambda: len(cluster.watched_from) >= 5)
@@ -143,7 +174,7 @@ async def test_a_silent_watch_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(reflector, "SILENCE", 0.1)
     cluster = FakeKubernetes()
     cluster.add("a", "5")
-    cluster.watches.append(lines(event("MODIFIED", "a", "6"), ends=False))
+    cluster.watches.append(frames(event("MODIFIED", "a", "6"), ends=False))
     async with reflected(cluster) as copy:
         await until(lambda: cluster.watched_from[:2] == ["5", "6"])
         assert copy.names == ["a"]
@@ -153,7 +184,7 @@ async def test_a_refusal_in_plain_text_is_waited_out_as_long_as_it_says() -> Non
     """An overloaded server's 429, which is no JSON."""
     cluster = FakeKubernetes()
     cluster.add("a", "5")
-    cluster.watches += [status(429, text="too many requests", retry_after="1"), lines(event("ADDED", "b", "6"))]
+    cluster.watches += [status(429, text="too many requests", retry_after="1"), frames(event("ADDED", "b", "6"))]
     async with reflected(cluster) as copy:
         began = asyncio.get_running_loop().time()
         await until(lambda: "too many requests" in copy.jobs.problem)

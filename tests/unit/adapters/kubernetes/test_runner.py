@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-import msgspec
 import pytest
 
 from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import NotSent
 from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
-from queue_manager.server.adapters.kubernetes.objects import KubernetesJob, Pod
+from queue_manager.server.adapters.kubernetes.objects import JOBS, PODS
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
-from queue_manager.server.domain.launch import WorkerKey
-from queue_manager.server.domain.observation import Phase
-from tests.support.fake_kubernetes import FakeKubernetes
+from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
+from queue_manager.server.domain.observation import Phase, WorkerStatus
+from queue_manager.wire import kubernetes_pb2 as wire
+from tests.support.fake_kubernetes import FakeKubernetes, encoded, listed
 from tests.support.local_workers import WallClock
 
 KEY = WorkerKey("wf-btcusdt-x-a1b2c3", "loader-producer", 1, "worker-a1")
@@ -34,7 +34,13 @@ def job_of_a_minute() -> dict[str, Any]:
     """The worker's Job, made a minute ago."""
     made = datetime.now(UTC) - timedelta(seconds=60)
     return {
-        "metadata": {"name": KEY.name, "uid": "u", "labels": LABELS, "creationTimestamp": made, "resourceVersion": "3"}
+        "metadata": {
+            "name": KEY.name,
+            "uid": "u",
+            "labels": LABELS,
+            "creationTimestamp": made.isoformat(),
+            "resourceVersion": "3",
+        }
     }
 
 
@@ -57,9 +63,9 @@ Objects = Sequence[Mapping[str, Any]]
 def holding(api: Any, *, jobs: Objects = (), pods: Objects = ()) -> KubernetesRunner:
     """A runner that has listed these."""
     runner = KubernetesRunner(api, rng=Random(1), secret="none", clock=WallClock(), patience=Patience(admit=0.0))
-    runner._jobs.objects.update((job["metadata"]["name"], msgspec.convert(job, KubernetesJob)) for job in jobs)
-    runner._pods.objects.update((pod["metadata"]["name"], msgspec.convert(pod, Pod)) for pod in pods)
-    for reflector in (runner._jobs, runner._pods):
+    runner._workers.jobs.objects.update((job["metadata"]["name"], JOBS.read(encoded(wire.Job, job))) for job in jobs)
+    runner._workers.pods.objects.update((pod["metadata"]["name"], PODS.read(encoded(wire.Pod, pod))) for pod in pods)
+    for reflector in runner._workers.watching.values():
         reflector.synced.set()
     return runner
 
@@ -70,20 +76,20 @@ class SlowApi:
     namespace = "workers"
     runner: KubernetesRunner
 
-    async def call(self, verb: str, resource: str, name: str = "", **_: object) -> bytes:
+    async def ask(self, read: Any, verb: str, resource: str, name: str = "", **_: object) -> Any:
         """Answer to a list of pods."""
         assert (verb, resource, name) == ("list", "pods", "")
-        running = msgspec.convert(pod(7, runs=True), Pod)
-        self.runner._pods.objects[running.metadata.name] = running
-        self.runner._pod_changed(running)
-        return msgspec.json.encode({"metadata": {"resourceVersion": "6"}, "items": [pod(5, runs=False)]})
+        running = PODS.read(encoded(wire.Pod, pod(7, runs=True)))
+        self.runner._workers.pods.objects[running.metadata.name] = running
+        self.runner._workers._pod_changed(running)
+        return read(listed(wire.PodList, [pod(5, runs=False)]))
 
 
 async def test_an_old_answer_does_not_hide_what_the_watch_has_told_since() -> None:
     """Else the worker would be STARTING until its pod changes the next time."""
     api = SlowApi()
     runner = api.runner = holding(api, jobs=[job_of_a_minute()])
-    runner._pods.problem = "cut off a moment ago"
+    runner._workers.pods.problem = "cut off a moment ago"
     assert [status.phase for status in await runner.observe([KEY])] == [Phase.RUNNING]
     assert [status.phase for status in await runner.observe([KEY])] == [Phase.RUNNING]
 
@@ -93,7 +99,7 @@ class LateApi:
 
     namespace = "workers"
 
-    async def call(self, verb: str, resource: str, name: str = "", **_: object) -> bytes:
+    async def ask(self, read: Any, verb: str, resource: str, name: str = "", **_: object) -> Any:
         """Answer a list."""
         assert (verb, name) == ("list", "")
         old = {
@@ -102,7 +108,7 @@ class LateApi:
             "message": "forbidden",
         }
         items = {"pods": [pod(7, runs=True)], "events": [old]}
-        return msgspec.json.encode({"metadata": {"resourceVersion": "8"}, "items": items[resource]})
+        return read(listed(wire.EventList if resource == "events" else wire.PodList, items[resource]))
 
 
 async def test_a_worker_is_not_given_up_on_an_old_event() -> None:
@@ -138,3 +144,44 @@ async def test_a_call_that_was_cancelled_says_nothing_of_the_api() -> None:
         with pytest.raises(NotSent), api._told("list", "jobs"):
             raise NotSent("no token")
         assert api.silent
+
+
+class PromptWatch:
+    """The watch tells of the Job that is being made before the create is answered, and of how it has ended."""
+
+    namespace = "workers"
+    runner: KubernetesRunner
+
+    def __init__(self, *, ends: bool) -> None:
+        """`ends`: the Job fails at once."""
+        self.ends = ends
+
+    async def ask(self, read: Any, verb: str, resource: str, name: str = "", **_: object) -> Any:
+        """Answer a create, or a list of pods."""
+        if resource == "pods":
+            return read(listed(wire.PodList, []))
+        assert (verb, resource) == ("create", "jobs")
+        told = [made := {**job_of_a_minute()["metadata"], "creationTimestamp": datetime.now(UTC).isoformat()}]
+        if self.ends:
+            told.append({**made, "resourceVersion": "4"})
+        for metadata in told:
+            failed = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+            job = {"metadata": metadata, "status": failed if metadata["resourceVersion"] == "4" else {}}
+            kind = "ADDED" if metadata is made else "MODIFIED"
+            self.runner._workers.jobs._take_in(kind, encoded(wire.Job, job))
+        return read(encoded(wire.Job, {"metadata": made}))
+
+
+@pytest.mark.parametrize(("ends", "phase"), [(False, Phase.WAITING), (True, Phase.ENDED)])
+async def test_of_a_job_that_is_being_made_its_launch_tells(ends: bool, phase: Phase) -> None:
+    """Whatever the watch has said meanwhile; the queue is not looked at once more for that."""
+    api = PromptWatch(ends=ends)
+    runner = api.runner = holding(api)
+    woken: list[str] = []
+    runner.subscribe(lambda queue_id, delay=0.0: woken.append(queue_id) if not delay else None)
+    spec = LaunchSpec(
+        key=KEY, target=KEY.job, image="i", command=(), environment={}, secret_environment={}, spec_hash="h"
+    )
+    answer = await runner.launch(spec)
+    assert isinstance(answer, WorkerStatus)
+    assert (answer.phase, woken) == (phase, [])

@@ -1,4 +1,6 @@
-"""The Kubernetes API, as far as it is used here: one namespace, plain JSON, every call bounded and told of.
+"""The Kubernetes API, as far as it is used here: one namespace, every call bounded and told of.
+
+JSON goes there, protobuf comes back (see `objects`).
 
 Configuration, TLS, tokens and the connection pool are kubernetes_asyncio's. Its generated methods and models are not
 used: they decode at a tenth of the speed, set no time limit, and give a watch's error answers out as events.
@@ -6,13 +8,14 @@ used: they decode at a tenth of the speed, set no time limit, and give a watch's
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -23,14 +26,14 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.config import ConfigException, load_incluster_config
 from kubernetes_asyncio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, load_kube_config
 
-from queue_manager.server.adapters.kubernetes.objects import Status
+from queue_manager.server.adapters.kubernetes.objects import Status, read_status
 from queue_manager.server.domain.errors import Unavailable
 
 TIMEOUT: Final = 10.0
 """Seconds that a call may take in all, where nothing else is said. Watches have their own limits."""
 CONNECT: Final = 5.0
 READ_BUFFER: Final = 2**21
-"""Bytes of the longest line of a watch: etcd takes objects of up to 1.5 MiB."""
+"""Bytes of an answer that are read ahead: etcd takes objects of up to 1.5 MiB."""
 
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -43,12 +46,18 @@ _PATHS: Final = {
 }
 _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
-_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
+STREAM: Final = f"{PROTOBUF};stream=watch"
+_METADATA_ONLY: Final = f"{PROTOBUF};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_LENGTH: Final = 4
+"""Bytes, big-endian, before each frame of a watch (k8s.io/apimachinery, `framer`)."""
 
 TIMED_OUT: Final = "timeout"
 CUT: Final = "cut"
 CANCELLED: Final = "cancelled"
 _UNANSWERED: Final = frozenset({TIMED_OUT, CUT})
+
+T = TypeVar("T")
 
 Observer = Callable[[str, str, str, float], None]
 """Told of every call: verb, resource, status code (or what came instead), seconds."""
@@ -172,11 +181,19 @@ class Api:
                 told.answered(response, raw)
                 return raw
 
+    async def ask(self, read: Callable[[bytes], T], verb: str, resource: str, name: str = "", **more: Any) -> T:
+        """What a `call` answers. An answer that is none of Kubernetes', but some proxy's, says nothing: `NoAnswer`."""
+        raw = await self.call(verb, resource, name, **more)
+        try:
+            return read(raw)
+        except ValueError as error:
+            raise NoAnswer(f"{verb} {resource}: the answer is not Kubernetes': {error}") from error
+
     @asynccontextmanager
     async def watch(
         self, resource: str, query: Mapping[str, str], *, silence: float
-    ) -> AsyncIterator[aiohttp.StreamReader]:
-        """Begin a watch: its lines. Raises `Refusal`, `NoAnswer`, inside too; the latter after `silence` seconds."""
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Begin a watch: its frames. Raises `Refusal`, `NoAnswer`, inside too; the latter after `silence` seconds."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=silence)
         query = {**query, "watch": "true", "allowWatchBookmarks": "true"}
         with self._told("watch", resource) as told:
@@ -184,7 +201,7 @@ class Api:
             async with self._send("watch", resource, "", None, query, headers, limits) as response:
                 told.answered(response, b"" if response.status < 300 else await response.read())
                 try:
-                    yield response.content
+                    yield frames(response.content)
                 finally:
                     _cut(response)
 
@@ -221,7 +238,7 @@ class Api:
     async def _headers(self, verb: str, *, metadata_only: bool = False) -> dict[str, str]:
         headers = dict(self._client.default_headers)
         headers["Content-Type"] = _MERGE_PATCH if verb == "patch" else _JSON
-        headers["Accept"] = f"{_METADATA_ONLY},{_JSON}" if metadata_only else _JSON
+        headers["Accept"] = _METADATA_ONLY if metadata_only else STREAM if verb == "watch" else PROTOBUF
         try:
             await self._client.update_params_for_auth(headers, [], ["BearerToken"])
         except (ConfigException, OSError) as error:  # a token file that is being replaced
@@ -288,12 +305,26 @@ def _of_connections(configuration: Configuration) -> dict[str, Any]:
     return optional
 
 
+async def frames(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """The frames of a watch, until the server ends it. One that is cut short raises `aiohttp.ClientPayloadError`."""
+    while True:
+        try:
+            length = int.from_bytes(await content.readexactly(_LENGTH), "big")
+            frame = await content.readexactly(length)
+        except asyncio.IncompleteReadError as error:
+            if error.partial or error.expected != _LENGTH:
+                raise aiohttp.ClientPayloadError("the watch was cut off inside a frame") from error
+            return
+        yield frame
+
+
 def _status(raw: bytes) -> Status:
-    """What a refusal says. Proxies and an overloaded server answer in plain text."""
-    try:
+    """What a refusal says. Proxies and an overloaded server answer in plain text, or some JSON of theirs."""
+    with suppress(ValueError):
+        return read_status(raw)
+    with suppress(msgspec.DecodeError):  # its ValidationError is one
         return msgspec.json.decode(raw, type=Status)
-    except msgspec.DecodeError:  # its ValidationError is one
-        return Status(message=raw[:200].decode(errors="replace").strip())
+    return Status(message=raw[:200].decode(errors="replace").strip())
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

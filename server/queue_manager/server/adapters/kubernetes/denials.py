@@ -9,11 +9,10 @@ import asyncio
 from time import monotonic
 from typing import Final
 
-import msgspec
 import structlog
 
 from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
-from queue_manager.server.adapters.kubernetes.objects import Event, Listed
+from queue_manager.server.adapters.kubernetes.objects import EVENTS, Event
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +27,6 @@ class Denials:
     def __init__(self, api: Api) -> None:
         """Nothing is asked yet."""
         self._api = api
-        self._decoder: msgspec.json.Decoder[Listed[Event]] = msgspec.json.Decoder(Listed[Event])
         self._newest: dict[str, Event] = {}
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
@@ -39,7 +37,7 @@ class Denials:
             if monotonic() > self._asked_at + HOLDS:
                 try:
                     self._newest = await self._list()
-                except (Refusal, NoAnswer, msgspec.DecodeError) as error:
+                except (Refusal, NoAnswer) as error:
                     log.info("events cannot be read", error=str(error))
                     self._newest = {}
                 self._asked_at = monotonic()
@@ -49,11 +47,11 @@ class Denials:
         newest: dict[str, Event] = {}
         query = {"fieldSelector": "involvedObject.kind=Job,reason=FailedCreate", "limit": str(PAGE)}
         while True:
-            page = self._decoder.decode(await self._api.call("list", "events", query=query))
+            page = await self._api.ask(EVENTS.read_list, "list", "events", query=query)
             for event in page.items:
-                known = newest.get(event.involved_object.uid)
+                known = newest.get(event.subject)
                 if known is None or known.metadata.version < event.metadata.version:
-                    newest[event.involved_object.uid] = event
-            if not page.metadata.continue_:
+                    newest[event.subject] = event
+            if not page.more:
                 return newest
-            query["continue"] = page.metadata.continue_
+            query["continue"] = page.more

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from queue_manager.server.adapters.kubernetes.manifest import (
@@ -93,7 +92,7 @@ def standing(
     state = pod.container(CONTAINER) if pod is not None else ContainerState()
     ref, spec_hash = _ref(job), hash_of(key, job)
     begun = state.running or state.terminated
-    start_time = _seconds(begun.started_at) if begun is not None else None
+    start_time = begun.start_time if begun is not None else None
     if (condition := job.ending) is not None:
         ended = state.terminated
         status = WorkerStatus(
@@ -104,7 +103,7 @@ def standing(
             exit_code=None if _was_ended(pod, ended, cut_off=cut_off) else _exit_code(condition, ended),
             reason=_why_ended(condition, pod, ended, cut_off=cut_off),
             start_time=start_time,
-            end_time=_seconds(ended.finished_at if ended else condition.last_transition_time),
+            end_time=ended.end_time if ended else condition.since,
         )
         return status, None
     if begun is not None:  # one that has ended is over when its Job says so
@@ -134,8 +133,8 @@ def ended_by_us(key: WorkerKey, job: KubernetesJob, pods: Iterable[Pod]) -> Work
         spec_hash=hash_of(key, job),
         exit_code=terminated.exit_code,
         reason=_of_exit(terminated),
-        start_time=_seconds(terminated.started_at),
-        end_time=_seconds(terminated.finished_at),
+        start_time=terminated.start_time,
+        end_time=terminated.end_time,
     )
 
 
@@ -196,7 +195,7 @@ def _why_ended(condition: Condition, pod: Pod | None, ended: Terminated | None, 
     failed = f"its Job has failed ({condition.reason}: {condition.message})"
     if pod is None:
         return _reason(Reason.JOB_FAILED, f"{failed}, its pod is gone")
-    for status in pod.status.init_container_statuses or ():
+    for status in pod.status.init_containers:
         if (before := status.state.terminated) is not None and before.exit_code != 0:
             said = (before.message or before.reason or "").strip()
             return _reason(
@@ -218,7 +217,7 @@ def _was_ended(pod: Pod | None, ended: Terminated | None, *, cut_off: bool) -> b
 
 def _of_exit(ended: Terminated) -> StateReason | None:
     """What is to be said of a container's end beyond its exit code."""
-    said = (ended.message or "").strip()
+    said = ended.message.strip()
     if ended.reason == "OOMKilled":
         return _reason(Reason.OOM_KILLED, "it needed more memory than its limit allows; raise the target's limit")
     if ended.reason in CANNOT_START:
@@ -235,11 +234,11 @@ def _waiting(pod: Pod, state: ContainerState, patience: Patience) -> _Wait | Non
     if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
         reason = _reason(Reason.UNSCHEDULABLE, scheduled.message or "no node takes it")
         return _Wait(reason, patience.schedule)
-    first = [status.state for status in pod.status.init_container_statuses or ()]
+    first = [status.state for status in pod.status.init_containers]
     for waiting in (state.waiting, *(before.waiting for before in first)):
         if waiting is None:
             continue
-        text = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason or ""
+        text = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason
         if waiting.reason in NEVER:
             return _Wait(_reason(Reason.IMAGE_PULL_FAILED, text), 0.0)
         if waiting.reason in PULLING:
@@ -265,8 +264,4 @@ def _reason(code: Reason, message: str) -> StateReason:
 
 
 def _created(pod: Pod) -> float:
-    return _seconds(pod.metadata.creation_timestamp) or 0.0
-
-
-def _seconds(time: datetime | None) -> float | None:
-    return None if time is None else time.timestamp()
+    return pod.metadata.creation_time or 0.0

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
+from queue_manager.server.adapters.kubernetes.objects import read_review
 
 NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "jobs": ("create", "get", "list", "watch", "patch", "delete"),
@@ -41,7 +40,7 @@ class Permissions:
         wishes = [(verb, resource) for resource, verbs in NEEDED.items() for verb in verbs]
         try:
             allowed = await asyncio.gather(*(self._is_allowed(verb, resource) for verb, resource in wishes))
-        except (Refusal, NoAnswer, msgspec.DecodeError):
+        except (Refusal, NoAnswer):
             return self._missing
         finally:
             self._asked_at = monotonic()  # an API that does not answer is not asked at every look at our readiness
@@ -60,7 +59,4 @@ class Permissions:
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": attributes},
         }
-        answer: dict[str, Any] = msgspec.json.decode(
-            await self._api.call("create", "selfsubjectaccessreviews", body=body), type=dict[str, Any]
-        )
-        return bool(answer.get("status", {}).get("allowed"))
+        return await self._api.ask(read_review, "create", "selfsubjectaccessreviews", body=body)

@@ -12,13 +12,13 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 from time import monotonic
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
-import msgspec
 import structlog
+from msgspec.structs import replace
 
 from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
-from queue_manager.server.adapters.kubernetes.objects import Listed, Metadata, Status, WatchEvent, number
+from queue_manager.server.adapters.kubernetes.objects import Kept, Kind, number, read_status, read_watch_event
 from queue_manager.server.application.workqueue import Backoff
 
 log = structlog.get_logger(__name__)
@@ -41,15 +41,17 @@ Observe = Callable[[str, str], None]
 """Told of what befalls a watch: the resource, and `relist`, `expired` or `failed`."""
 
 
-class Kept(Protocol):
-    """An object with its metadata."""
-
-    @property
-    def metadata(self) -> Metadata:
-        """Its name, uid and version."""
-
-
 K = TypeVar("K", bound=Kept)
+
+
+def is_news(known: Kept | None, item: Kept) -> bool:
+    """Whether anything that is read here has changed; most of what controllers write of an object is not."""
+    if known is None:
+        return True
+    before, after = known.metadata, item.metadata
+    if before.resource_version == after.resource_version:
+        return False
+    return known.status != item.status or replace(before, resource_version=after.resource_version) != after
 
 
 class Gone(Exception):
@@ -62,15 +64,14 @@ class Reflector(Generic[K]):
     def __init__(
         self,
         api: Api,
-        resource: str,
-        kind: type[K],
+        kind: Kind[K],
         selector: str,
         *,
         changed: Callable[[K], None],
         rng: Random,
         observe: Observe = lambda *_: None,
     ) -> None:
-        """`kind`: what the objects are decoded into. `changed` is given each object that came, changed, or has gone."""
+        """`changed` is given each object that came, changed, or has gone."""
         self.objects: dict[str, K] = {}
         self.synced = asyncio.Event()
         """Set once everything has been listed."""
@@ -79,17 +80,13 @@ class Reflector(Generic[K]):
         self.problem = ""
         """Why it is not up to date now; empty where it is."""
         self._api = api
-        self._resource = resource
+        self._kind = kind
+        self._resource = kind.resource
         self._selector = selector
         self._changed = changed
         self._observe = observe
         self._rng = rng
         self._backoff = Backoff(rng)
-        self._object = msgspec.json.Decoder(kind)
-        page: Any = Listed[kind]  # type: ignore[valid-type]  # a type that only the running program knows
-        self._page: msgspec.json.Decoder[Listed[K]] = msgspec.json.Decoder(page)
-        self._event = msgspec.json.Decoder(WatchEvent)
-        self._status = msgspec.json.Decoder(Status)
         self._version = ""
         self._listed_at = 0.0
         self._heard_at = monotonic()
@@ -106,7 +103,7 @@ class Reflector(Generic[K]):
             except Gone:
                 self._version = ""
                 self._observe(self._resource, "expired")
-            except (Refusal, NoAnswer, msgspec.DecodeError, ValueError) as error:
+            except (Refusal, NoAnswer, ValueError) as error:
                 failures += 1
                 self.problem = str(error)
                 self.tried.set()
@@ -119,13 +116,14 @@ class Reflector(Generic[K]):
                 await asyncio.sleep(delay)
             await asyncio.sleep(PAUSE)
 
-    def put(self, item: K) -> None:
+    def put(self, item: K) -> K:
         """Take in an object that the API has just given to the caller, unless the watch is that far already.
 
-        What it is beyond it knows better: the object may be gone again.
+        What it is beyond it knows better: the object may be gone again. Answers the newest form that is known.
         """
         if item.metadata.version > number(self._version):
             self.objects[item.metadata.name] = item
+        return self.objects.get(item.metadata.name, item)
 
     def drop(self, name: str) -> None:
         """The API has just said that there is none of this name."""
@@ -137,28 +135,27 @@ class Reflector(Generic[K]):
         query = {"labelSelector": self._selector, "limit": str(PAGE)}
         while True:
             try:
-                page = self._page.decode(await self._api.call("list", self._resource, query=query))
+                page = await self._api.ask(self._kind.read_list, "list", self._resource, query=query)
             except Refusal as error:
                 if error.code == 410:  # the list changed too much between two of its pages
                     raise Gone from error
                 raise
             found.update((item.metadata.name, item) for item in page.items)
-            if not page.metadata.continue_:
+            if not page.more:
                 break
-            query["continue"] = page.metadata.continue_
+            query["continue"] = page.more
         before, self.objects = self.objects, found
-        listed = number(page.metadata.resource_version)
+        listed = number(page.version)
         for name, item in before.items():  # what was taken in while the pages were read
             if name not in found and item.metadata.version > listed:
                 found[name] = item
-        self._version, self._listed_at = page.metadata.resource_version, monotonic()
+        self._version, self._listed_at = page.version, monotonic()
         self._observe(self._resource, "relist")
         self._heard_at = monotonic()
         self.synced.set()
         self.tried.set()
         for name, item in found.items():
-            known = before.pop(name, None)
-            if known is None or known.metadata.resource_version != item.metadata.resource_version:
+            if is_news(before.pop(name, None), item):
                 self._changed(item)
         for gone in before.values():
             self._changed(gone)
@@ -171,33 +168,34 @@ class Reflector(Generic[K]):
             "timeoutSeconds": str(self._rng.randint(*WATCH_SECONDS)),
         }
         try:
-            async with self._api.watch(self._resource, query, silence=SILENCE) as lines:
+            async with self._api.watch(self._resource, query, silence=SILENCE) as frames:
                 self._heard()  # that it was accepted; an event may be long in coming
-                async for line in lines:
-                    self._take_in(self._event.decode(line))
+                async for frame in frames:
+                    self._take_in(*read_watch_event(frame))
         except Refusal as error:
             if error.code == 410:
                 raise Gone from error
             raise
 
-    def _take_in(self, event: WatchEvent) -> None:
-        if event.type == "ERROR":
-            status = self._status.decode(event.object)
+    def _take_in(self, what: str, raw: bytes) -> None:
+        if what == "ERROR":
+            status = read_status(raw)
             if status.code == 410:
                 raise Gone(status.message)
             raise Refusal(status.code, status)
-        item = self._object.decode(event.object)
+        item = self._kind.read(raw)
+        name = item.metadata.name
         self._version = item.metadata.resource_version
         self._heard()
-        if event.type == "BOOKMARK":
+        if what == "BOOKMARK":
             return
-        if event.type == "DELETED":
-            self.objects.pop(item.metadata.name, None)
+        if what == "DELETED":
+            self.objects.pop(name, None)
         else:
-            known = self.objects.get(item.metadata.name)
-            self.objects[item.metadata.name] = item
-            if known is not None and known.metadata.resource_version == item.metadata.resource_version:
-                return  # `put` was sooner
+            known = self.objects.get(name)
+            self.objects[name] = item
+            if not is_news(known, item):
+                return
         self._changed(item)
 
     @property
