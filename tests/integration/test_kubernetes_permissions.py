@@ -19,7 +19,7 @@ from kubernetes_asyncio.client import (
 )
 from kubernetes_asyncio.config.kube_config import load_kube_config
 
-from queue_manager.server.adapters.kubernetes import api as kubernetes_api
+from queue_manager.server.adapters.kubernetes.credentials import kubeconfig
 from queue_manager.server.adapters.kubernetes.permissions import GROUPS, NEEDED
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import JobState, QueueState, StopMode
@@ -61,7 +61,7 @@ async def kubeconfig_under(role: Mapping[str, Any], namespace: str) -> str:
         )
         request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[]))
         answer = await core.create_namespaced_service_account_token("queue-manager", namespace, request)
-    document = yaml.safe_load(Path(kubernetes_api._kubeconfig()).read_text())  # noqa: ASYNC240 - a test
+    document = yaml.safe_load(Path(kubeconfig()).read_text())  # noqa: ASYNC240 - a test
     document["users"] = [{"name": "manager", "user": {"token": answer.status.token}}]
     for context in document["contexts"]:
         context["context"]["user"] = "manager"

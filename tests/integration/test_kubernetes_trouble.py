@@ -15,7 +15,7 @@ import yaml
 from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config.kube_config import load_kube_config
 
-from queue_manager.server.adapters.kubernetes import api as kubernetes_api
+from queue_manager.server.adapters.kubernetes.credentials import kubeconfig
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import JobState, Queue, Reason
@@ -37,9 +37,9 @@ async def proxy(namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     behind = urlsplit(str(configuration.host))
     assert behind.hostname is not None
     assert behind.port is not None
-    kubeconfig = await asyncio.to_thread(Path(kubernetes_api._kubeconfig()).read_text)
+    text = await asyncio.to_thread(Path(kubeconfig()).read_text)
     async with Proxy(behind.hostname, behind.port) as opened:
-        document = yaml.safe_load(kubeconfig)
+        document = yaml.safe_load(text)
         for cluster in document["clusters"]:
             cluster["cluster"]["server"] = f"https://127.0.0.1:{opened.port}"
         path = tmp_path / "kubeconfig"

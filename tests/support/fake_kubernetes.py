@@ -11,9 +11,10 @@ from typing import Any
 from aiohttp import web
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from kubernetes_asyncio.client import ApiClient, Configuration
+from kubernetes_asyncio.client import Configuration
 
 from queue_manager.server.adapters.kubernetes.api import Api
+from queue_manager.server.adapters.kubernetes.credentials import Credentials, Load
 from queue_manager.server.adapters.kubernetes.objects import MAGIC
 from queue_manager.wire import kubernetes_pb2 as wire
 
@@ -32,7 +33,10 @@ class FakeKubernetes:
         self.lists: deque[Answer] = deque()
         """Answers to give to the next lists, instead of the items."""
         self.requests: list[dict[str, str]] = []
-        """The queries of all requests."""
+        """The queries of all requests that were let in."""
+        self.token = ""
+        """Whoever has another one is not let in; empty: everybody is."""
+        self.turned_away = 0
 
     def add(self, name: str, version: str) -> dict[str, Any]:
         """A Job that is listed from now on."""
@@ -42,6 +46,9 @@ class FakeKubernetes:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request."""
+        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
+            self.turned_away += 1
+            return web.Response(body=encoded(wire.Status, {"code": 401, "reason": "Unauthorized"}), status=401)
         self.requests.append(dict(request.query))
         if "watch" in request.query:
             answer = self.watches.popleft() if self.watches else hang
@@ -56,8 +63,8 @@ class FakeKubernetes:
         return [query["resourceVersion"] for query in self.requests if "watch" in query]
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator[Api]:
-        """Serve on a free port; a client of it."""
+    async def serve(self, load: Load | None = None) -> AsyncIterator[Api]:
+        """Serve on a free port; a client of it, which is told by `load` who it is."""
         app = web.Application()
         app[ENDED] = ended = asyncio.Event()
         app.router.add_route("*", "/{path:.*}", self.handle)
@@ -66,7 +73,8 @@ class FakeKubernetes:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         host, port = runner.addresses[0][:2]
-        async with Api(ApiClient(Configuration(host=f"http://{host}:{port}")), "workers") as api:
+        configuration = Configuration(host=f"http://{host}:{port}")
+        async with Api(Credentials(configuration, load or _nothing), "workers") as api:
             yield api
         ended.set()
         await runner.cleanup()
@@ -124,3 +132,7 @@ async def hang(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     await request.app[ENDED].wait()
     return response
+
+
+async def _nothing(configuration: Configuration) -> None:
+    """No token."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from queue_manager.server.adapters.kubernetes import manifest
-from queue_manager.server.adapters.kubernetes.api import NotSent
+from queue_manager.server.adapters.kubernetes.api import NoAnswer
 from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
 from queue_manager.server.adapters.kubernetes.objects import JOBS, PODS
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
@@ -133,7 +133,7 @@ async def test_what_is_alive_has_a_name_and_is_not_being_deleted() -> None:
 
 
 async def test_a_call_that_was_cancelled_says_nothing_of_the_api() -> None:
-    """One that was silent is silent until it has answered; one that cannot even be asked is, too."""
+    """One that was silent is silent until it has answered; one that cannot be reached is, too."""
     async with FakeKubernetes().serve() as api:
         api.silent = True
         with pytest.raises(asyncio.CancelledError), api._told("list", "jobs"):
@@ -141,8 +141,8 @@ async def test_a_call_that_was_cancelled_says_nothing_of_the_api() -> None:
         assert api.silent
         await api.call("list", "jobs")
         assert not api.silent
-        with pytest.raises(NotSent), api._told("list", "jobs"):
-            raise NotSent("no token")
+        with pytest.raises(NoAnswer), api._told("list", "jobs"):
+            raise OSError("no route")
         assert api.silent
 
 

@@ -2,17 +2,16 @@
 
 JSON goes there, protobuf comes back (see `objects`).
 
-Configuration, TLS, tokens and the connection pool are kubernetes_asyncio's. Its generated methods and models are not
-used: they decode at a tenth of the speed, set no time limit, and give a watch's error answers out as events.
+Configuration, TLS and the connection pool are kubernetes_asyncio's; tokens are `credentials`'. The library's generated
+methods and models are not used: they decode at a tenth of the speed, set no time limit, and give a watch's error answers
+out as events.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -23,19 +22,19 @@ import aiohttp
 import msgspec
 from aiolimiter import AsyncLimiter
 from kubernetes_asyncio.client import ApiClient, Configuration
-from kubernetes_asyncio.config import ConfigException, load_incluster_config
-from kubernetes_asyncio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, load_kube_config
 
+from queue_manager.server.adapters.kubernetes.credentials import Credentials
 from queue_manager.server.adapters.kubernetes.objects import Status, read_status
-from queue_manager.server.domain.errors import Unavailable
 
 TIMEOUT: Final = 10.0
 """Seconds that a call may take in all, where nothing else is said. Watches have their own limits."""
 CONNECT: Final = 5.0
+USER_AGENT: Final = "streamforge-queue-manager"
 READ_BUFFER: Final = 2**21
 """Bytes of an answer that are read ahead: etcd takes objects of up to 1.5 MiB."""
 
-NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+LOCKED_OUT: Final = 401
+"""The API does not know who calls; nothing was done."""
 
 _METHODS: Final = {"create": "POST", "get": "GET", "list": "GET", "watch": "GET", "patch": "PATCH", "delete": "DELETE"}
 _PATHS: Final = {
@@ -91,7 +90,7 @@ class Api:
 
     def __init__(
         self,
-        client: ApiClient,
+        credentials: Credentials,
         namespace: str,
         *,
         timeout: float = TIMEOUT,
@@ -101,7 +100,9 @@ class Api:
         """Made by `connect`. `timeout`: seconds that a call may take in all; `rate`: calls a second, 0: no limit."""
         self._limiter = AsyncLimiter(max(1.0, rate), max(1.0, rate) / rate) if rate else None
         self._limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT)
-        self._client = client
+        self._credentials = credentials
+        self._client = client = ApiClient(credentials.configuration)
+        client.user_agent = USER_AGENT
         # The library's own session looks for proxies and a netrc file anew, in threads, at every call.
         self._session = aiohttp.ClientSession(
             connector=client.rest_client.pool_manager.connector,
@@ -113,6 +114,8 @@ class Api:
         self._observe = observe
         self.silent = False
         """The last call had no answer."""
+        self.locked_out = False
+        """The last call was not let in."""
         self.namespace = namespace
         host = str(client.configuration.host)
         self._urls = {resource: host + path.format(namespace=namespace) for resource, path in _PATHS.items()}
@@ -130,20 +133,8 @@ class Api:
 
         An empty namespace is the kubeconfig's or the pod's own. Nothing is asked of the API yet. Raises `Unavailable`.
         """
-        configuration = Configuration()
-        try:
-            if paths := _kubeconfig():
-                loader = await load_kube_config(config_file=paths, client_configuration=configuration)
-                own = ((loader.current_context or {}).get("context") or {}).get("namespace", "")
-            else:
-                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-                own = NAMESPACE_FILE.read_text().strip()
-        except (ConfigException, OSError) as error:
-            text = f"no way to Kubernetes: {error}; set KUBECONFIG, or run in the cluster with a service account"
-            raise Unavailable(text) from error
-        client = ApiClient(configuration)
-        client.user_agent = "streamforge-queue-manager"
-        return cls(client, namespace or own or "default", timeout=timeout, rate=rate, observe=observe)
+        credentials, own = await Credentials.read()
+        return cls(credentials, namespace or own or "default", timeout=timeout, rate=rate, observe=observe)
 
     @property
     def server(self) -> str:
@@ -174,8 +165,25 @@ class Api:
         data = None if body is None else msgspec.json.encode(body)
         if self._limiter is not None:
             await self._limiter.acquire()
+        headers = self._headers(verb, metadata_only=metadata_only)
+        account = await self._credentials.headers()
+        try:
+            return await self._called(verb, resource, name, data, query, headers | account)
+        except Refusal as refusal:
+            if refusal.code != LOCKED_OUT or not await self._credentials.renew(account):
+                raise
+        return await self._called(verb, resource, name, data, query, headers | await self._credentials.headers())
+
+    async def _called(
+        self,
+        verb: str,
+        resource: str,
+        name: str,
+        data: bytes | None,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+    ) -> bytes:
         with self._told(verb, resource) as told:
-            headers = await self._headers(verb, metadata_only=metadata_only)
             async with self._send(verb, resource, name, data, query, headers, self._limits) as response:
                 raw = await response.read()
                 told.answered(response, raw)
@@ -196,19 +204,25 @@ class Api:
         """Begin a watch: its frames. Raises `Refusal`, `NoAnswer`, inside too; the latter after `silence` seconds."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=silence)
         query = {**query, "watch": "true", "allowWatchBookmarks": "true"}
-        with self._told("watch", resource) as told:
-            headers = await self._headers("watch")
-            async with self._send("watch", resource, "", None, query, headers, limits) as response:
-                told.answered(response, b"" if response.status < 300 else await response.read())
-                try:
-                    yield frames(response.content)
-                finally:
-                    _cut(response)
+        account = await self._credentials.headers()
+        try:
+            with self._told("watch", resource) as told:
+                headers = self._headers("watch") | account
+                async with self._send("watch", resource, "", None, query, headers, limits) as response:
+                    told.answered(response, b"" if response.status < 300 else await response.read())
+                    try:
+                        yield frames(response.content)
+                    finally:
+                        _cut(response)
+        except Refusal as refusal:
+            if refusal.code == LOCKED_OUT:
+                await self._credentials.renew(account)  # for the next one
+            raise
 
     def _told(self, verb: str, resource: str) -> _Told:
         def ended(outcome: str, seconds: float) -> None:
             if outcome != CANCELLED:  # which says nothing of the API
-                self.silent = outcome in _UNANSWERED
+                self.silent, self.locked_out = outcome in _UNANSWERED, outcome == str(LOCKED_OUT)
             self._observe(verb, resource, outcome, seconds)
 
         return _Told(f"{verb} {resource}", ended)
@@ -235,14 +249,10 @@ class Api:
             **self._optional,
         )
 
-    async def _headers(self, verb: str, *, metadata_only: bool = False) -> dict[str, str]:
+    def _headers(self, verb: str, *, metadata_only: bool = False) -> dict[str, str]:
         headers = dict(self._client.default_headers)
         headers["Content-Type"] = _MERGE_PATCH if verb == "patch" else _JSON
         headers["Accept"] = _METADATA_ONLY if metadata_only else STREAM if verb == "watch" else PROTOBUF
-        try:
-            await self._client.update_params_for_auth(headers, [], ["BearerToken"])
-        except (ConfigException, OSError) as error:  # a token file that is being replaced
-            raise NotSent(f"the token cannot be read: {error}") from error
         return headers
 
 
@@ -272,8 +282,6 @@ class _Told:
         failed = isinstance(error, (aiohttp.ClientError, TimeoutError, OSError))
         if failed:
             self._outcome = TIMED_OUT if isinstance(error, TimeoutError) else CUT
-        elif isinstance(error, NoAnswer):  # it was not even sent
-            self._outcome = CUT
         self._ended(self._outcome, monotonic() - self._began)
         if failed:
             what = NotSent if isinstance(error, _NOT_CONNECTED) else NoAnswer
@@ -285,12 +293,6 @@ def _cut(response: aiohttp.ClientResponse) -> None:
     connection = response.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
-
-
-def _kubeconfig() -> str:
-    """The kubeconfig files to read, as KUBECONFIG lists them; empty where there is none of them."""
-    paths = os.environ.get("KUBECONFIG") or str(Path(KUBE_CONFIG_DEFAULT_LOCATION).expanduser())
-    return paths if any(Path(path).is_file() for path in paths.split(os.pathsep)) else ""
 
 
 def _of_connections(configuration: Configuration) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Container, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import structlog
 
 from queue_manager.server.adapters.kubernetes import manifest
-from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, NotSent, Refusal
+from queue_manager.server.adapters.kubernetes.api import LOCKED_OUT, Api, NoAnswer, NotSent, Refusal
 from queue_manager.server.adapters.kubernetes.diagnosis import PATIENT, RUNNER, Patience, hash_of
 from queue_manager.server.adapters.kubernetes.objects import JOBS
 from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
@@ -169,19 +169,21 @@ class KubernetesRunner:
                 "give the server's account a Role with that (docs/kubernetes.md)"
             )
         await self._workers.synced()
-        if self._api.silent:
+        if self._api.silent or self._api.locked_out:
             await self._knock()
         for resource, copy in self._workers.watching.items():
             if copy.problem:
                 raise Unavailable(f"{resource} of namespace {self._api.namespace} cannot be watched: {copy.problem}")
 
     async def _knock(self) -> None:
-        """Whether the API answers now, whatever it says. Raises `Unavailable`."""
-        with suppress(Refusal):
-            try:
-                await self._api.call("list", "jobs", query={"limit": "1"})
-            except NoAnswer as error:
-                raise Unavailable(f"Kubernetes does not answer: {error}") from error
+        """Whether the API answers now, and lets us in. Raises `Unavailable`."""
+        try:
+            await self._api.call("list", "jobs", query={"limit": "1"})
+        except NoAnswer as error:
+            raise Unavailable(f"Kubernetes does not answer: {error}") from error
+        except Refusal as refusal:
+            if refusal.code == LOCKED_OUT:
+                raise Unavailable(f"Kubernetes does not let the server's account in: {refusal}") from refusal
 
     def watch_ages(self) -> Mapping[str, float]:
         """By resource: seconds since its watch last said anything."""
@@ -258,7 +260,7 @@ def _refused(key: WorkerKey, refusal: Refusal, *, final: Container[int]) -> Refu
     if refusal.code in final and refusal.reason:  # Kubernetes' own word, no proxy's
         text = f"Kubernetes refuses its Job: {refusal.message}"
         return Refused(key, StateReason(code=Reason.CONFIG_ERROR, message=cut(text)))
-    if refusal.code in {401, 403, 429}:
+    if refusal.code in {LOCKED_OUT, 403, 429}:
         raise Declined(f"create jobs: {refusal}", retry_after=refusal.retry_after)
     raise unavailable("create jobs", refusal)
 
