@@ -8,25 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes_asyncio.client import (
-    ApiClient,
-    AuthenticationV1TokenRequest,
-    Configuration,
-    RbacAuthorizationV1Api,
-    V1ObjectMeta,
-    V1ServiceAccount,
-    V1TokenRequestSpec,
-)
-from kubernetes_asyncio.config.kube_config import load_kube_config
 
-from queue_manager.server.adapters.kubernetes.credentials import kubeconfig
 from queue_manager.server.adapters.kubernetes.permissions import GROUPS, NEEDED
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import JobState, QueueState, StopMode
-from tests.support.kubernetes import core_api, manager, needs_cluster, start, target
+from tests.support.accounts import ROLE, kubeconfig_of, make_account
+from tests.support.kubernetes import manager, needs_cluster, start, target
 from tests.support.local_workers import until
 
-ROLE = Path(__file__).resolve().parents[2] / "deploy" / "base" / "role.yaml"
 TARGETS = Catalogue.of([target("sleeper", "exec sleep 300"), target("done", "exit 0")])
 
 
@@ -41,33 +30,6 @@ def test_the_role_allows_what_is_asked_for_and_no_more() -> None:
     assert allowed == {(GROUPS.get(resource, ""), resource): tuple(verbs) for resource, verbs in NEEDED.items()}
 
 
-async def kubeconfig_under(role: Mapping[str, Any], namespace: str) -> str:
-    """A kubeconfig of a service account that has this role, as text."""
-    configuration = Configuration()
-    await load_kube_config(client_configuration=configuration)
-    async with core_api() as core, ApiClient(configuration) as client:
-        await core.create_namespaced_service_account(
-            namespace, V1ServiceAccount(metadata=V1ObjectMeta(name="queue-manager"))
-        )
-        rbac: Any = RbacAuthorizationV1Api(client)  # its stubs want models where JSON will do
-        await rbac.create_namespaced_role(namespace, role)
-        await rbac.create_namespaced_role_binding(
-            namespace,
-            {
-                "metadata": {"name": "queue-manager"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "queue-manager"},
-                "subjects": [{"kind": "ServiceAccount", "name": "queue-manager", "namespace": namespace}],
-            },
-        )
-        request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[]))
-        answer = await core.create_namespaced_service_account_token("queue-manager", namespace, request)
-    document = yaml.safe_load(Path(kubeconfig()).read_text())  # noqa: ASYNC240 - a test
-    document["users"] = [{"name": "manager", "user": {"token": answer.status.token}}]
-    for context in document["contexts"]:
-        context["context"]["user"] = "manager"
-    return yaml.safe_dump(document)
-
-
 @pytest.fixture
 def role() -> dict[str, Any]:
     """The Role of `deploy/`; tests take from it."""
@@ -77,7 +39,7 @@ def role() -> dict[str, Any]:
 async def put_under(role: Mapping[str, Any], namespace: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Have KUBECONFIG lead to that account."""
     path = folder / "kubeconfig"
-    path.write_text(await kubeconfig_under(role, namespace))
+    path.write_text(kubeconfig_of(await make_account(namespace, role)))
     patch.setenv("KUBECONFIG", str(path))
 
 

@@ -15,7 +15,7 @@ from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import Job, JobState, Queue, Reason, StopMode
-from tests.support.kubernetes import core_api, manager, needs_cluster, start, target
+from tests.support.kubernetes import begun, core_api, manager, needs_cluster, target, until_all
 from tests.support.local_workers import until
 
 pytestmark = [pytest.mark.integration, needs_cluster]
@@ -55,25 +55,11 @@ async def core(namespace: str, tmp_path: Path) -> AsyncIterator[Core]:
         yield opened
 
 
-async def begun(core: Core, *targets: str) -> str:
-    """A queue of these targets."""
-    return (await core.service.start(start(*targets), requested_by="tests")).queue.queue_id
-
-
 async def ended(core: Core, queue_id: str) -> Queue:
     """The queue once it has ended."""
     async with asyncio.timeout(90):
         await core.hub.until_ended(queue_id)
     return await core.service.get(queue_id)
-
-
-async def running(core: Core, queue_id: str) -> None:
-    """Wait until all its jobs run."""
-
-    async def all_run() -> bool:
-        return all(job.status.state is JobState.RUNNING for job in (await core.service.get(queue_id)).jobs)
-
-    await until(all_run, within=60)
 
 
 def said(job: Job) -> tuple[JobState, Reason | None, str]:
@@ -113,7 +99,7 @@ async def test_an_eviction_is_no_success_and_starts_no_second_worker(
 ) -> None:
     """A drained node, a preemption: the disruption is named, also where the worker exits with 0 when it is told to."""
     queue_id = await begun(core, name)
-    await running(core, queue_id)
+    await until_all(core, queue_id, JobState.RUNNING)
     async with core_api() as cluster:
         (pod,) = (await cluster.list_namespaced_pod(namespace)).items
         body = V1Eviction(metadata=V1ObjectMeta(name=pod.metadata.name, namespace=namespace))
@@ -130,7 +116,7 @@ async def test_an_eviction_is_no_success_and_starts_no_second_worker(
 async def test_a_job_that_somebody_else_deletes_is_lost(core: Core, namespace: str) -> None:
     """`kubectl delete job` behind the manager's back; the other worker goes on."""
     queue_id = await begun(core, "sleeper", "sleeper")
-    await running(core, queue_id)
+    await until_all(core, queue_id, JobState.RUNNING)
     queue = await core.service.get(queue_id)
     first = queue.jobs[0].status.runner
     assert first is not None
@@ -149,7 +135,7 @@ async def test_a_job_that_somebody_else_deletes_is_lost(core: Core, namespace: s
 async def test_a_pod_that_somebody_else_deletes_is_no_success(core: Core, namespace: str) -> None:
     """Though its worker exits with 0 when it is told to."""
     queue_id = await begun(core, "polite")
-    await running(core, queue_id)
+    await until_all(core, queue_id, JobState.RUNNING)
     async with core_api() as cluster:
         (pod,) = (await cluster.list_namespaced_pod(namespace)).items
         await cluster.delete_namespaced_pod(pod.metadata.name, namespace)
@@ -177,7 +163,7 @@ async def test_a_quota_that_half_a_queue_hits_is_waited_for_and_named(core: Core
 
         await until(half_waits, within=60)
         await cluster.delete_namespaced_resource_quota("few", namespace)
-        await running(core, queue_id)
+        await until_all(core, queue_id, JobState.RUNNING)
 
 
 @pytest.mark.parametrize("mode", [StopMode.GRACEFUL, StopMode.FORCE])

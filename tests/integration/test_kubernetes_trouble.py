@@ -1,6 +1,6 @@
 """An API server that falls silent, loses answers, cuts connections: nothing twice, nothing lost, and it says why it waits.
 
-The API server itself is not touched: a proxy before it is.
+The API server itself is not touched: a proxy before it is. For what happens to the real one, see `test_kubernetes_outage`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from kubernetes_asyncio.config.kube_config import load_kube_config
 from queue_manager.server.adapters.kubernetes.credentials import kubeconfig
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
-from queue_manager.server.domain.model import JobState, Queue, Reason
-from tests.support.kubernetes import core_api, manager, needs_cluster, start, target
+from queue_manager.server.domain.model import JobState, Reason
+from tests.support.kubernetes import begun, manager, needs_cluster, pods_of, target, until_all
 from tests.support.local_workers import until
 from tests.support.proxy import Proxy
 
@@ -57,35 +57,6 @@ async def core(namespace: str, proxy: Proxy, tmp_path: Path) -> AsyncIterator[Co
         yield opened
 
 
-async def begun(core: Core, *targets: str) -> str:
-    """A queue of these targets."""
-    return (await core.service.start(start(*targets), requested_by="tests")).queue.queue_id
-
-
-async def until_all(core: Core, queue_id: str, state: JobState, reason: Reason | None = None) -> Queue:
-    """Wait until all jobs of a queue are in this state."""
-
-    async def there() -> bool:
-        jobs = (await core.service.get(queue_id)).jobs
-        return all(
-            job.status.state is state and (reason is None or (job.status.reason and job.status.reason.code is reason))
-            for job in jobs
-        )
-
-    await until(there, within=60)
-    return await core.service.get(queue_id)
-
-
-async def pods_of(namespace: str) -> dict[str, int]:
-    """By Job: how many pods it has."""
-    async with core_api() as cluster:
-        found: dict[str, int] = {}
-        for pod in (await cluster.list_namespaced_pod(namespace)).items:
-            name = pod.metadata.labels["batch.kubernetes.io/job-name"]
-            found[name] = found.get(name, 0) + 1
-        return found
-
-
 async def test_launches_whose_answers_are_lost_start_each_worker_once(core: Core, proxy: Proxy, namespace: str) -> None:
     """They did arrive, which is seen by looking."""
     await until_all(core, await begun(core, "sleeper", "sleeper", "sleeper"), JobState.RUNNING)
@@ -102,10 +73,7 @@ async def test_a_silent_api_is_noticed_waited_for_and_caught_up_with(core: Core,
     """A worker that ends in the meantime, a queue that is started in the meantime."""
     first = await begun(core, "brief", "sleeper")
 
-    async def both_run() -> bool:
-        return all(job.status.state is JobState.RUNNING for job in (await core.service.get(first)).jobs)
-
-    await until(both_run)
+    await until_all(core, first, JobState.RUNNING)
     proxy.freeze()
     second = await begun(core, "sleeper")
     await until_all(core, second, JobState.LAUNCHING, Reason.WAITING_FOR_RUNNER)

@@ -34,12 +34,12 @@ from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.domain.catalogue import Catalogue, Target, TargetType
 from queue_manager.server.domain.launch import Platform
-from queue_manager.server.domain.model import Lifetime
+from queue_manager.server.domain.model import JobState, Lifetime, Queue, Reason
 from queue_manager.server.domain.request import JobRequest, StartRequest
 from queue_manager.server.domain.timings import Timings
 from queue_manager.server.rpc.convert import encode_event
 from queue_manager.server.rpc.encoder import QueueEncoder
-from tests.support.local_workers import WallClock
+from tests.support.local_workers import WallClock, until
 
 SECRET = "streamforge-workers"
 BUSYBOX = "localhost/busybox:1"
@@ -135,3 +135,32 @@ def target(name: str, script: str, *, image: str = BUSYBOX, **more: Any) -> Targ
 def start(*targets: str, **fields: Any) -> StartRequest:
     """A queue of these targets."""
     return StartRequest(symbol="BTCUSDT", requests=[JobRequest(target=name, type="run") for name in targets], **fields)
+
+
+async def begun(core: Core, *targets: str) -> str:
+    """A queue of these targets."""
+    return (await core.service.start(start(*targets), requested_by="tests")).queue.queue_id
+
+
+async def until_all(core: Core, queue_id: str, state: JobState, reason: Reason | None = None) -> Queue:
+    """Wait until all jobs of a queue are in this state."""
+
+    async def there() -> bool:
+        jobs = (await core.service.get(queue_id)).jobs
+        return all(
+            job.status.state is state and (reason is None or (job.status.reason and job.status.reason.code is reason))
+            for job in jobs
+        )
+
+    await until(there, within=60)
+    return await core.service.get(queue_id)
+
+
+async def pods_of(namespace: str) -> dict[str, int]:
+    """By Job: how many pods it has."""
+    async with core_api() as cluster:
+        found: dict[str, int] = {}
+        for pod in (await cluster.list_namespaced_pod(namespace)).items:
+            name = pod.metadata.labels["batch.kubernetes.io/job-name"]
+            found[name] = found.get(name, 0) + 1
+        return found

@@ -42,6 +42,9 @@ NEVER_ACCEPTED: Final = frozenset({400, 404, 422})
 AS_IT_IS: Final = {"fieldValidation": "Ignore"}
 """A Job that we make has no unknown fields; to look for them costs the API."""
 
+KNOCKING: Final = 3.0
+"""Seconds in which an API that was silent has to answer to count as there again."""
+
 MUTATIONS: Final = 64
 """Calls that change something and go on at the same time."""
 
@@ -163,14 +166,14 @@ class KubernetesRunner:
 
     async def check(self) -> None:
         """See `ports.Runner`."""
+        if self._api.silent or self._api.locked_out:
+            await self._knock()
         if missing := await self._permissions.missing():
             raise Unavailable(
                 f"not allowed in namespace {self._api.namespace}: {', '.join(missing)}; "
                 "give the server's account a Role with that (docs/kubernetes.md)"
             )
         await self._workers.synced()
-        if self._api.silent or self._api.locked_out:
-            await self._knock()
         for resource, copy in self._workers.watching.items():
             if copy.problem:
                 raise Unavailable(f"{resource} of namespace {self._api.namespace} cannot be watched: {copy.problem}")
@@ -178,9 +181,10 @@ class KubernetesRunner:
     async def _knock(self) -> None:
         """Whether the API answers now, and lets us in. Raises `Unavailable`."""
         try:
-            await self._api.call("list", "jobs", query={"limit": "1"})
-        except NoAnswer as error:
-            raise Unavailable(f"Kubernetes does not answer: {error}") from error
+            async with asyncio.timeout(KNOCKING):
+                await self._api.call("list", "jobs", query={"limit": "1"})
+        except (NoAnswer, TimeoutError) as error:
+            raise Unavailable(f"Kubernetes does not answer: {str(error) or f'not within {KNOCKING:.0f} s'}") from error
         except Refusal as refusal:
             if refusal.code == LOCKED_OUT:
                 raise Unavailable(f"Kubernetes does not let the server's account in: {refusal}") from refusal

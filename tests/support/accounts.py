@@ -1,0 +1,58 @@
+"""Accounts of a cluster that may do what `deploy/` gives the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from kubernetes_asyncio.client import (
+    AuthenticationV1TokenRequest,
+    CoreV1Api,
+    RbacAuthorizationV1Api,
+    V1ObjectMeta,
+    V1ServiceAccount,
+    V1TokenRequestSpec,
+)
+
+from queue_manager.server.adapters.kubernetes.credentials import kubeconfig
+from tests.support.kubernetes import cluster
+
+ROLE: Final = Path(__file__).resolve().parents[2] / "deploy" / "base" / "role.yaml"
+NAME: Final = "queue-manager"
+
+
+async def make_account(namespace: str, role: Mapping[str, Any]) -> str:
+    """A service account that has this role: its token."""
+    async with cluster() as client:
+        core = CoreV1Api(client)
+        rbac: Any = RbacAuthorizationV1Api(client)  # its stubs want models where JSON will do
+        await core.create_namespaced_service_account(namespace, V1ServiceAccount(metadata=V1ObjectMeta(name=NAME)))
+        if not (await rbac.list_namespaced_role(namespace)).items:
+            await rbac.create_namespaced_role(namespace, role)
+            await rbac.create_namespaced_role_binding(
+                namespace,
+                {
+                    "metadata": {"name": NAME},
+                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
+                    "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}],
+                },
+            )
+        request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[]))
+        return str((await core.create_namespaced_service_account_token(NAME, namespace, request)).status.token)
+
+
+async def remove_account(namespace: str) -> None:
+    """Its tokens are worth nothing from now on, give or take the API server's cache of ten seconds."""
+    async with cluster() as client:
+        await CoreV1Api(client).delete_namespaced_service_account(NAME, namespace)
+
+
+def kubeconfig_of(token: str) -> str:
+    """A kubeconfig for the same cluster with this token, as text."""
+    document = yaml.safe_load(Path(kubeconfig()).read_text())
+    document["users"] = [{"name": "manager", "user": {"token": token}}]
+    for context in document["contexts"]:
+        context["context"]["user"] = "manager"
+    return yaml.safe_dump(document)
