@@ -1,7 +1,8 @@
 """The least that a service which starts queues does: a `grpc.aio` service that creates six prepared Jobs for each call.
 
 It watches its Jobs, as whoever is to say how they stand must. It checks nothing, keeps nothing, and reads nothing of what
-the API answers: what a Queue Manager can be at best, in this language and beside the API server that it talks to.
+the API answers, which it asks for as little as the manager does: what a Queue Manager can be at best, in this language and
+beside the API server that it talks to.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import grpc
 
 from bench.control import obey, run
 from bench.kubernetes.cluster import Cluster
+from queue_manager.server.adapters.kubernetes.api import METADATA_ONLY
+from queue_manager.server.adapters.kubernetes.runner import AS_IT_IS
 
 SERVICE: Final = "bench.Starter"
 IN_FLIGHT: Final = 64
@@ -48,7 +51,7 @@ class Starter:
 
     async def _create(self, body: bytes) -> None:
         async with self._creating:
-            await self._cluster.call("POST", self._cluster.jobs, body)
+            await self._cluster.call("POST", self._cluster.jobs, body, query=AS_IT_IS, accept=METADATA_ONLY)
 
     async def _watch(self) -> None:
         async with self._cluster.watched("") as frames:

@@ -2,14 +2,14 @@
 
 JSON goes there, protobuf comes back (see `objects`).
 
-Configuration, TLS and the connection pool are kubernetes_asyncio's; tokens are `credentials`'. The library's generated
-methods and models are not used: they decode at a tenth of the speed, set no time limit, and give a watch's error answers
-out as events.
+What leads there is kubernetes_asyncio's to read (see `credentials`). The library's generated methods and models are not
+used: they decode at a tenth of the speed, set no time limit, and give a watch's error answers out as events.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from time import monotonic
@@ -21,7 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import msgspec
 from aiolimiter import AsyncLimiter
-from kubernetes_asyncio.client import ApiClient, Configuration
+from kubernetes_asyncio.client import Configuration
 
 from queue_manager.server.adapters.kubernetes.credentials import Credentials
 from queue_manager.server.adapters.kubernetes.objects import Status, read_status
@@ -29,6 +29,10 @@ from queue_manager.server.adapters.kubernetes.objects import Status, read_status
 TIMEOUT: Final = 10.0
 """Seconds that a call may take in all, where nothing else is said. Watches have their own limits."""
 CONNECT: Final = 5.0
+CONNECTIONS: Final = 100
+KEPT_ALIVE: Final = 55.0
+"""Seconds that a connection is kept for the next call: a burst that comes after a pause should not begin with as many
+handshakes. Less than what lies between is known to keep one: API servers 90 s, load balancers 60 s."""
 USER_AGENT: Final = "streamforge-queue-manager"
 READ_BUFFER: Final = 2**21
 """Bytes of an answer that are read ahead: etcd takes objects of up to 1.5 MiB."""
@@ -47,7 +51,7 @@ _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
 STREAM: Final = f"{PROTOBUF};stream=watch"
-_METADATA_ONLY: Final = f"{PROTOBUF};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_ONLY: Final = f"{PROTOBUF};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _LENGTH: Final = 4
 """Bytes, big-endian, before each frame of a watch (k8s.io/apimachinery, `framer`)."""
 
@@ -101,23 +105,22 @@ class Api:
         self._limiter = AsyncLimiter(max(1.0, rate), max(1.0, rate) / rate) if rate else None
         self._limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT)
         self._credentials = credentials
-        self._client = client = ApiClient(credentials.configuration)
-        client.user_agent = USER_AGENT
+        self._configuration = configuration = credentials.configuration
         # The library's own session looks for proxies and a netrc file anew, in threads, at every call.
         self._session = aiohttp.ClientSession(
-            connector=client.rest_client.pool_manager.connector,
-            connector_owner=False,
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=_tls(configuration), keepalive_timeout=KEPT_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT},
             read_bufsize=READ_BUFFER,
         )
-        self._optional = _of_connections(client.configuration)
+        self._optional = _of_connections(configuration)
         self._observe = observe
         self.silent = False
         """The last call had no answer."""
         self.locked_out = False
         """The last call was not let in."""
         self.namespace = namespace
-        host = str(client.configuration.host)
+        host = str(configuration.host)
         self._urls = {resource: host + path.format(namespace=namespace) for resource, path in _PATHS.items()}
 
     @classmethod
@@ -139,14 +142,13 @@ class Api:
     @property
     def server(self) -> str:
         """The URL of the API server."""
-        return str(self._client.configuration.host)
+        return str(self._configuration.host)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
-        await self._client.close()
 
     async def call(
         self,
@@ -250,10 +252,10 @@ class Api:
         )
 
     def _headers(self, verb: str, *, metadata_only: bool = False) -> dict[str, str]:
-        headers = dict(self._client.default_headers)
-        headers["Content-Type"] = _MERGE_PATCH if verb == "patch" else _JSON
-        headers["Accept"] = _METADATA_ONLY if metadata_only else STREAM if verb == "watch" else PROTOBUF
-        return headers
+        return {
+            "Content-Type": _MERGE_PATCH if verb == "patch" else _JSON,
+            "Accept": METADATA_ONLY if metadata_only else STREAM if verb == "watch" else PROTOBUF,
+        }
 
 
 class _Told:
@@ -293,6 +295,18 @@ def _cut(response: aiohttp.ClientResponse) -> None:
     connection = response.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
+
+
+def _tls(configuration: Configuration) -> ssl.SSLContext:
+    """How the API server is known, and how we are, where that is by a certificate."""
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+    if configuration.disable_strict_ssl_verification:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not configuration.verify_ssl:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _of_connections(configuration: Configuration) -> dict[str, Any]:
