@@ -7,7 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from kubernetes_asyncio.client import V1Eviction, V1ObjectMeta, V1ResourceQuota, V1ResourceQuotaSpec
+from kubernetes_asyncio.client import (
+    SchedulingV1Api,
+    V1Eviction,
+    V1Namespace,
+    V1ObjectMeta,
+    V1PriorityClass,
+    V1ResourceQuota,
+    V1ResourceQuotaSpec,
+)
+from kubernetes_asyncio.utils.quantity import parse_quantity
 
 from queue_manager.server.adapters.kubernetes.api import Api
 from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
@@ -15,7 +24,7 @@ from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import Job, JobState, Queue, Reason, StopMode
-from tests.support.kubernetes import begun, core_api, manager, needs_cluster, target, until_all
+from tests.support.kubernetes import begun, cluster, core_api, manager, needs_cluster, target, until_all
 from tests.support.local_workers import until
 
 pytestmark = [pytest.mark.integration, needs_cluster]
@@ -36,9 +45,13 @@ TARGETS = Catalogue.of(
         target("sleeper", SLEEP),
         target("polite", "trap 'exit 0' TERM; while :; do sleep 0.1; done"),
         target("done", "exit 0"),
+        target("root", SLEEP),
     ]
 )
 OPTIONS = {
+    "root": PodOptions(
+        patch={"spec": {"template": {"spec": {"securityContext": {"runAsNonRoot": False, "runAsUser": 0}}}}}
+    ),
     "never-pulled": PodOptions(image_pull_policy="Never"),
     "no-node": PodOptions(node_selector={"no": "node"}),
     "hungry": PodOptions(requests={"memory": "16Mi"}, limits={"memory": "16Mi"}),
@@ -53,6 +66,17 @@ async def core(namespace: str, tmp_path: Path) -> AsyncIterator[Core]:
     """A manager that loses its patience soon."""
     async with manager(namespace, tmp_path, TARGETS, OPTIONS, HASTY) as opened:
         yield opened
+
+
+@pytest.fixture
+async def priority() -> AsyncIterator[str]:
+    """A priority class above what workers have."""
+    async with cluster() as client:
+        scheduling = SchedulingV1Api(client)
+        made = V1PriorityClass(metadata=V1ObjectMeta(generate_name="qm-test-"), value=1000)
+        name = (await scheduling.create_priority_class(made)).metadata.name
+        yield name
+        await scheduling.delete_priority_class(name)
 
 
 async def ended(core: Core, queue_id: str) -> Queue:
@@ -88,8 +112,8 @@ async def test_each_job_says_why_its_worker_did_not_make_it(core: Core, namespac
         found = said(job)
         assert found[:2] == (state, code), found
         assert words in found[2], found
-    async with core_api() as cluster:
-        pods = (await cluster.list_namespaced_pod(namespace)).items
+    async with core_api() as api:
+        pods = (await api.list_namespaced_pod(namespace)).items
         assert [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}] == []
 
 
@@ -100,17 +124,45 @@ async def test_an_eviction_is_no_success_and_starts_no_second_worker(
     """A drained node, a preemption: the disruption is named, also where the worker exits with 0 when it is told to."""
     queue_id = await begun(core, name)
     await until_all(core, queue_id, JobState.RUNNING)
-    async with core_api() as cluster:
-        (pod,) = (await cluster.list_namespaced_pod(namespace)).items
+    async with core_api() as api:
+        (pod,) = (await api.list_namespaced_pod(namespace)).items
         body = V1Eviction(metadata=V1ObjectMeta(name=pod.metadata.name, namespace=namespace))
-        await cluster.create_namespaced_pod_eviction(pod.metadata.name, namespace, body)
+        await api.create_namespaced_pod_eviction(pod.metadata.name, namespace, body)
         queue = await ended(core, queue_id)
         assert said(queue.jobs[0])[:2] == (state, Reason.EVICTED), said(queue.jobs[0])
         assert "EvictionByEvictionAPI" in said(queue.jobs[0])[2]
-        assert (
-            len({p.metadata.uid for p in (await cluster.list_namespaced_pod(namespace)).items} | {pod.metadata.uid})
-            == 1
+        assert len({p.metadata.uid for p in (await api.list_namespaced_pod(namespace)).items} | {pod.metadata.uid}) == 1
+
+
+async def test_a_rule_of_the_namespace_that_keeps_a_pod_out_is_named(core: Core, namespace: str) -> None:
+    """Pod Security, in its own words; the Job itself is accepted."""
+    async with core_api() as api:
+        await api.patch_namespace(
+            namespace, V1Namespace(metadata=V1ObjectMeta(labels={"pod-security.kubernetes.io/enforce": "restricted"}))
         )
+    queue = await ended(core, await begun(core, "root"))
+    assert said(queue.jobs[0])[:2] == (JobState.FAILED, Reason.CONFIG_ERROR), said(queue.jobs[0])
+    assert 'violates PodSecurity "restricted:latest": runAsNonRoot' in said(queue.jobs[0])[2]
+
+
+async def test_a_preemption_is_named(namespace: str, tmp_path: Path, priority: str) -> None:
+    """A worker of more importance needs the room."""
+    async with core_api() as api:
+        (node,) = (await api.list_node()).items
+    most = {"cpu": f"{int(parse_quantity(node.status.allocatable['cpu']) * 600)}m"}
+    options = {
+        "sleeper": PodOptions(requests=most, limits={}),
+        "done": PodOptions(
+            requests=most, limits={}, patch={"spec": {"template": {"spec": {"priorityClassName": priority}}}}
+        ),
+    }
+    async with manager(namespace, tmp_path, TARGETS, options) as core:
+        victim = await begun(core, "sleeper")
+        await until_all(core, victim, JobState.RUNNING)
+        await until_all(core, await begun(core, "done"), JobState.FINISHED)
+        queue = await ended(core, victim)
+        assert said(queue.jobs[0])[:2] == (JobState.FAILED, Reason.EVICTED), said(queue.jobs[0])
+        assert "PreemptionByScheduler" in said(queue.jobs[0])[2]
 
 
 async def test_a_job_that_somebody_else_deletes_is_lost(core: Core, namespace: str) -> None:
@@ -136,21 +188,21 @@ async def test_a_pod_that_somebody_else_deletes_is_no_success(core: Core, namesp
     """Though its worker exits with 0 when it is told to."""
     queue_id = await begun(core, "polite")
     await until_all(core, queue_id, JobState.RUNNING)
-    async with core_api() as cluster:
-        (pod,) = (await cluster.list_namespaced_pod(namespace)).items
-        await cluster.delete_namespaced_pod(pod.metadata.name, namespace)
+    async with core_api() as api:
+        (pod,) = (await api.list_namespaced_pod(namespace)).items
+        await api.delete_namespaced_pod(pod.metadata.name, namespace)
     queue = await ended(core, queue_id)
     assert said(queue.jobs[0])[:2] == (JobState.LOST, Reason.EVICTED), said(queue.jobs[0])
 
 
 async def test_a_quota_that_half_a_queue_hits_is_waited_for_and_named(core: Core, namespace: str) -> None:
     """The jobs that are let in run; when there is room, the others do, too."""
-    async with core_api() as cluster:
+    async with core_api() as api:
         quota = V1ResourceQuota(metadata=V1ObjectMeta(name="few"), spec=V1ResourceQuotaSpec(hard={"pods": "2"}))
-        await cluster.create_namespaced_resource_quota(namespace, quota)
+        await api.create_namespaced_resource_quota(namespace, quota)
 
         async def counted() -> bool:
-            status = (await cluster.read_namespaced_resource_quota("few", namespace)).status
+            status = (await api.read_namespaced_resource_quota("few", namespace)).status
             return bool(status.hard)
 
         await until(counted)
@@ -162,7 +214,7 @@ async def test_a_quota_that_half_a_queue_hits_is_waited_for_and_named(core: Core
             return waits == 2 and found.count((JobState.RUNNING, None)) == 2
 
         await until(half_waits, within=60)
-        await cluster.delete_namespaced_resource_quota("few", namespace)
+        await api.delete_namespaced_resource_quota("few", namespace)
         await until_all(core, queue_id, JobState.RUNNING)
 
 
@@ -180,6 +232,6 @@ async def test_a_stop_leaves_no_pod_wherever_each_worker_is(core: Core, namespac
     queue = await ended(core, queue_id)
     assert queue.status.state == "STOPPED"
     assert queue.jobs[2].status.state is JobState.STOPPED
-    async with core_api() as cluster:
-        pods = (await cluster.list_namespaced_pod(namespace, label_selector=JOB_NAME_LABEL)).items
+    async with core_api() as api:
+        pods = (await api.list_namespaced_pod(namespace, label_selector=JOB_NAME_LABEL)).items
         assert [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}] == []

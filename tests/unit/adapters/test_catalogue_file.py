@@ -152,6 +152,17 @@ def test_every_fault_is_told_with_its_line_and_its_place(tmp_path: Path) -> None
         ("", 1, "missing required field `targets`"),
         ("- a\n", 1, "expected `object`, got `array`"),
         ("targets: {a: 2024-02-30}\n", None, "put it in quotes"),
+        (
+            "targets:\n  a: {environment: {AT: 12:30:00}}\n",
+            2,
+            "YAML reads 12:30:00 as another number; put it in quotes",
+        ),
+        (
+            "targets:\n  a:\n    environment:\n      CODE: 010\n",
+            4,
+            "YAML reads 010 as another number; put it in quotes",
+        ),
+        ("targets:\n  a: {environment: {COUNTRY: NO}}\n", 2, "YAML reads NO as true or false; put it in quotes"),
         ("targets: !!python/object:os.system {}\n", 1, "could not determine a constructor"),
     ],
 )

@@ -293,7 +293,7 @@ def _load(path: Path) -> tuple[Any, dict[tuple[str, ...], int]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise CatalogueError(f"QM_CATALOGUE: {path}:{line}: {error.problem}; correct it") from error
+        raise CatalogueError(f"QM_CATALOGUE: {path}:{line}: {error.problem}; {error.note or 'correct it'}") from error
     except ValueError as error:  # what looks like a date, or is tagged as a number, and is none
         raise CatalogueError(f"QM_CATALOGUE: {path}: {error}; put it in quotes") from error
     except RecursionError as error:
@@ -302,8 +302,25 @@ def _load(path: Path) -> tuple[Any, dict[tuple[str, ...], int]]:
         raise CatalogueError(f"QM_CATALOGUE: {path}: {error}; correct it") from error
 
 
+def _misread(node: yaml.ScalarNode) -> str:
+    """What this is taken for, where its writer hardly meant that: a time of day, leading zeros, a plain `on` or `no`."""
+    kind = node.tag.rpartition(":")[2]
+    if kind in {"int", "float"} and re.search(r":|^[-+]?0[0-9_]", node.value):
+        return "another number"
+    if kind == "bool" and node.value.lower() not in {"true", "false"}:
+        return "true or false"
+    return ""
+
+
 def _places(node: yaml.Node, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Every place in the document with its line, counted from 1. Raises `yaml.MarkedYAMLError` for a key twice."""
+    """Every place in the document with its line, counted from 1.
+
+    Raises `yaml.MarkedYAMLError` for a key that stands twice, and for what YAML 1.1 makes another thing of.
+    """
+    if isinstance(node, yaml.ScalarNode) and (meant := _misread(node)):
+        raise yaml.MarkedYAMLError(
+            problem=f"YAML reads {node.value} as {meant}", problem_mark=node.start_mark, note="put it in quotes"
+        )
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
