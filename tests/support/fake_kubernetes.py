@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from kubernetes_asyncio.client import Configuration
 
-from queue_manager.server.adapters.kubernetes.api import Api
+from queue_manager.server.adapters.kubernetes.api import TIMEOUT, Api
 from queue_manager.server.adapters.kubernetes.credentials import Credentials, Load
 from queue_manager.server.adapters.kubernetes.objects import MAGIC
 from queue_manager.wire import kubernetes_pb2 as wire
@@ -63,7 +63,9 @@ class FakeKubernetes:
         return [query["resourceVersion"] for query in self.requests if "watch" in query]
 
     @asynccontextmanager
-    async def serve(self, load: Load | None = None) -> AsyncIterator[Api]:
+    async def serve(
+        self, load: Load | None = None, *, timeout: float = TIMEOUT, rate: float = 0.0
+    ) -> AsyncIterator[Api]:
         """Serve on a free port; a client of it, which is told by `load` who it is."""
         app = web.Application()
         app[ENDED] = ended = asyncio.Event()
@@ -74,7 +76,7 @@ class FakeKubernetes:
         await site.start()
         host, port = runner.addresses[0][:2]
         configuration = Configuration(host=f"http://{host}:{port}")
-        async with Api(Credentials(configuration, load or _nothing), "workers") as api:
+        async with Api(Credentials(configuration, load or _nothing), "workers", timeout=timeout, rate=rate) as api:
             yield api
         ended.set()
         await runner.cleanup()

@@ -9,9 +9,10 @@ import grpc
 import pytest
 import yaml
 
-from queue_manager.client.cli import documents
+from queue_manager.client.cli import documents, formats
 from queue_manager.client.cli.exit_codes import ExitCode, worse
-from queue_manager.v1.queue_pb2 import Queue
+from queue_manager.v1.queue_pb2 import Queue, Reason
+from queue_manager.v1.service_pb2 import Severity
 from queue_manager.v1.target_pb2 import Target
 
 from .fake_server import Failure, FakeServer, not_found, scripted_journal
@@ -241,3 +242,16 @@ class TestServerOption:
         server.failures["GetQueue"].append(not_found("wf-\x1b[31mx"))
         ended = await typed(server.address, "get", "wf-x")
         assert ended.err == "error: there is no queue 'wf- [31mx'; queuectl list shows which there are\n"
+
+
+def test_what_a_newer_server_names_is_written_as_its_number() -> None:
+    """Instead of a traceback."""
+    assert [
+        formats.queue_state(99),  # type: ignore[arg-type]
+        formats.severity(99),  # type: ignore[arg-type]
+        formats.parameter_type(99),  # type: ignore[arg-type]
+    ] == ["99"] * 3
+    assert (formats.severity(Severity.SEVERITY_WARNING), formats.reason_code(Reason.REASON_EXIT_CODE)) == (
+        "warning",
+        "EXIT_CODE",
+    )

@@ -9,6 +9,8 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from queue_manager.v1.queue_pb2 import Job, JobState, Queue, QueueState, Reason
+from queue_manager.v1.service_pb2 import Severity
+from queue_manager.v1.target_pb2 import ParameterType
 
 ENDED_JOBS: Final = frozenset(
     {
@@ -50,6 +52,16 @@ def job_state(state: JobState.ValueType) -> str:
 def reason_code(code: Reason.ValueType) -> str:
     """`EXIT_CODE` for REASON_EXIT_CODE; empty for none."""
     return _name(Reason.Name, code, "REASON_") if code else ""
+
+
+def severity(found: Severity.ValueType) -> str:
+    """`warning` for SEVERITY_WARNING."""
+    return _name(Severity.Name, found, "SEVERITY_").lower()
+
+
+def parameter_type(found: ParameterType.ValueType) -> str:
+    """`integer` for PARAMETER_TYPE_INTEGER."""
+    return _name(ParameterType.Name, found, "PARAMETER_TYPE_").lower()
 
 
 def reason_text(holder: Queue | Job) -> str:

@@ -14,7 +14,7 @@ from queue_manager.client.cli import formats
 from queue_manager.client.cli.queue_view import WIDE, state_text
 from queue_manager.v1.queue_pb2 import Lifetime, Queue
 from queue_manager.v1.service_pb2 import StartQueueResponse
-from queue_manager.v1.target_pb2 import Parameter, ParameterType, Target, TargetType
+from queue_manager.v1.target_pb2 import Parameter, Target, TargetType
 
 _LIFETIMES: Final = {
     Lifetime.LIFETIME_FINITE: "ends by itself",
@@ -117,7 +117,7 @@ def _type(kind: TargetType) -> RenderableType:
 
 
 def _parameter(parameter: Parameter) -> RenderableType:
-    facts = [ParameterType.Name(parameter.type).removeprefix("PARAMETER_TYPE_").lower()]
+    facts = [formats.parameter_type(parameter.type)]
     if parameter.required:
         facts.append("required")
     if parameter.default_value:

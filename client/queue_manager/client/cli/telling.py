@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from queue_manager.client.cli import formats, terminal
 from queue_manager.client.cli.printing import draw, hint, say
 from queue_manager.v1.queue_pb2 import Queue
-from queue_manager.v1.service_pb2 import DiagnoseResponse, ListQueuesResponse, Severity, StartQueueResponse
+from queue_manager.v1.service_pb2 import DiagnoseResponse, ListQueuesResponse, StartQueueResponse
 from queue_manager.v1.target_pb2 import Target
 
 
@@ -44,7 +44,7 @@ def diagnosis(found: DiagnoseResponse) -> None:
     if not found.findings:
         say("nothing is wrong that it knows of")
     for finding in found.findings:
-        say(f"{Severity.Name(finding.severity).removeprefix('SEVERITY_').lower()}: {finding.part}: {finding.message}")
+        say(f"{formats.severity(finding.severity)}: {finding.part}: {finding.message}")
         for subject in finding.subjects:
             say(f"  {subject}")
         if finding.remedy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -11,14 +10,13 @@ from typing import Any
 import pytest
 
 from queue_manager.server.adapters.kubernetes import manifest
-from queue_manager.server.adapters.kubernetes.api import NoAnswer
 from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
 from queue_manager.server.adapters.kubernetes.objects import JOBS, PODS
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.observation import Phase, WorkerStatus
 from queue_manager.wire import kubernetes_pb2 as wire
-from tests.support.fake_kubernetes import FakeKubernetes, encoded, listed
+from tests.support.fake_kubernetes import encoded, listed
 from tests.support.local_workers import WallClock
 
 KEY = WorkerKey("wf-btcusdt-x-a1b2c3", "loader-producer", 1, "worker-a1")
@@ -130,20 +128,6 @@ async def test_what_is_alive_has_a_name_and_is_not_being_deleted() -> None:
     of_a_job = {"metadata": {"name": "a-pod", "labels": {**LABELS, JOB_NAME_LABEL: "a"}}}
     runner = holding(None, jobs=jobs, pods=[alone, nameless, leaving, of_a_job])
     assert [key.name for key in await runner.alive()] == ["a", KEY.name]
-
-
-async def test_a_call_that_was_cancelled_says_nothing_of_the_api() -> None:
-    """One that was silent is silent until it has answered; one that cannot be reached is, too."""
-    async with FakeKubernetes().serve() as api:
-        api.silent = True
-        with pytest.raises(asyncio.CancelledError), api._told("list", "jobs"):
-            raise asyncio.CancelledError
-        assert api.silent
-        await api.call("list", "jobs")
-        assert not api.silent
-        with pytest.raises(NoAnswer), api._told("list", "jobs"):
-            raise OSError("no route")
-        assert api.silent
 
 
 class PromptWatch:

@@ -165,8 +165,7 @@ class Api:
         `metadata_only`: of an object, only that is answered, which is half the work for both sides.
         """
         data = None if body is None else msgspec.json.encode(body)
-        if self._limiter is not None:
-            await self._limiter.acquire()
+        await self._turn(f"{verb} {resource}")
         headers = self._headers(verb, metadata_only=metadata_only)
         account = await self._credentials.headers()
         try:
@@ -175,6 +174,16 @@ class Api:
             if refusal.code != LOCKED_OUT or not await self._credentials.renew(account):
                 raise
         return await self._called(verb, resource, name, data, query, headers | await self._credentials.headers())
+
+    async def _turn(self, what: str) -> None:
+        """Wait until the rate lets another call through. Raises `NotSent` where that takes longer than a call may."""
+        if self._limiter is None:
+            return
+        try:
+            async with asyncio.timeout(self._limits.total):
+                await self._limiter.acquire()
+        except TimeoutError as error:
+            raise NotSent(f"{what}: too many calls wait for QM_KUBERNETES_RATE") from error
 
     async def _called(
         self,
