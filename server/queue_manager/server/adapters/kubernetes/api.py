@@ -167,13 +167,21 @@ class Api:
         data = None if body is None else msgspec.json.encode(body)
         await self._turn(f"{verb} {resource}")
         headers = self._headers(verb, metadata_only=metadata_only)
+
+        async def made(account: dict[str, str]) -> bytes:
+            with self._told(verb, resource) as told:
+                async with self._send(verb, resource, name, data, query, headers | account, self._limits) as response:
+                    raw = await response.read()
+                    told.answered(response, raw)
+                    return raw
+
         account = await self._credentials.headers()
         try:
-            return await self._called(verb, resource, name, data, query, headers | account)
+            return await made(account)
         except Refusal as refusal:
             if refusal.code != LOCKED_OUT or not await self._credentials.renew(account):
                 raise
-        return await self._called(verb, resource, name, data, query, headers | await self._credentials.headers())
+        return await made(await self._credentials.headers())
 
     async def _turn(self, what: str) -> None:
         """Wait until the rate lets another call through. Raises `NotSent` where that takes longer than a call may."""
@@ -184,21 +192,6 @@ class Api:
                 await self._limiter.acquire()
         except TimeoutError as error:
             raise NotSent(f"{what}: too many calls wait for QM_KUBERNETES_RATE") from error
-
-    async def _called(
-        self,
-        verb: str,
-        resource: str,
-        name: str,
-        data: bytes | None,
-        query: Mapping[str, str] | None,
-        headers: Mapping[str, str],
-    ) -> bytes:
-        with self._told(verb, resource) as told:
-            async with self._send(verb, resource, name, data, query, headers, self._limits) as response:
-                raw = await response.read()
-                told.answered(response, raw)
-                return raw
 
     async def ask(self, read: Callable[[bytes], T], verb: str, resource: str, name: str = "", **more: Any) -> T:
         """What a `call` answers. An answer that is none of Kubernetes', but some proxy's, says nothing: `NoAnswer`."""
