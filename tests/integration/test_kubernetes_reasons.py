@@ -16,7 +16,6 @@ from kubernetes_asyncio.client import (
     V1ResourceQuota,
     V1ResourceQuotaSpec,
 )
-from kubernetes_asyncio.utils.quantity import parse_quantity
 
 from queue_manager.server.adapters.kubernetes.api import Api
 from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
@@ -149,7 +148,8 @@ async def test_a_preemption_is_named(namespace: str, tmp_path: Path, priority: s
     """A worker of more importance needs the room."""
     async with core_api() as api:
         (node,) = (await api.list_node()).items
-    most = {"cpu": f"{int(parse_quantity(node.status.allocatable['cpu']) * 600)}m"}
+    room = node.status.allocatable["cpu"]
+    most = {"cpu": f"{(int(room[:-1]) if room.endswith('m') else 1000 * int(room)) * 6 // 10}m"}
     options = {
         "sleeper": PodOptions(requests=most, limits={}),
         "done": PodOptions(
