@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from random import Random
+from typing import Any, Protocol
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from queue_manager.server.adapters.inprocess.bus import EventListener, InProcessBus
 from queue_manager.server.adapters.inprocess.topics import DataTopic
+from queue_manager.server.adapters.kafka.access import Access
+from queue_manager.server.adapters.kafka.bus import KafkaBus, Topics
 from queue_manager.server.application.ports import Bus, Message, Publication, WorkerCommand
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.model import (
@@ -120,7 +127,105 @@ class InProcessRig:
         return DataTopic(f"{self._data_dir}/topics", name)
 
 
-@pytest.fixture(params=[InProcessRig], ids=["in-process"])
+class KafkaRig:
+    """The real broker that KAFKA_BOOTSTRAP_SERVERS names; clients of the library are at the other end."""
+
+    def __init__(self, folder: Path) -> None:
+        del folder
+        self._servers = os.environ["KAFKA_BOOTSTRAP_SERVERS"]
+        unique = uuid.uuid4().hex[:8]
+        self._topics = Topics(control=f"control-{unique}", events=f"events-{unique}", partitions=3, data_partitions=2)
+        self._group = f"qm-{unique}"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Bus]:
+        """See `Rig`."""
+        bus = KafkaBus(
+            Access(bootstrap_servers=self._servers), self._topics, group=self._group, clock=WallClock(), rng=Random(1)
+        )
+        async with bus, self._producer():
+            await until(lambda: not bus.problem)
+            yield bus
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
+        await admin.start()
+        ours = {self._topics.control, self._topics.events}
+        await admin.delete_topics(
+            [name for name in await admin.list_topics() if name in ours or name.startswith("wf-")]
+        )
+        await admin.close()
+
+    @asynccontextmanager
+    async def _producer(self) -> AsyncIterator[None]:
+        self._sends = AIOKafkaProducer(bootstrap_servers=self._servers)
+        async with self._sends:
+            yield
+
+    async def say(self, *messages: bytes) -> None:
+        """See `Rig`. One worker, whose messages have a key."""
+        for message in messages:
+            await self._sends.send_and_wait(self._topics.events, message, key=b"worker")
+
+    async def commands(self, queue_id: str, count: int) -> list[dict[str, object]]:
+        """See `Rig`. As a worker that has a group of its own and every partition; a stop comes once on each."""
+        found: list[dict[str, object]] = []
+        async for record in self._followed(self._topics.control):
+            command = json.loads(record.value)
+            if command["queue_id"] == queue_id and command not in found:
+                found.append(command)
+            if len(found) == count:
+                break
+        return sorted(found, key=lambda command: ["start", "ping", "stop"].index(str(command["command"])))
+
+    async def events(self, count: int) -> list[Publication]:
+        """See `Rig`."""
+        found: list[Publication] = []
+        async for record in self._followed(self._topics.events):
+            number = len(found)
+            found.append(Publication(f"e{number}", record.key.decode(), json.loads(record.value)))
+            if len(found) == count:
+                break
+        return found
+
+    async def load(self, topic: str, *batches: int) -> None:
+        """See `Rig`."""
+        for batch in batches:
+            await asyncio.gather(*[await self._sends.send(topic, b"{}") for _ in range(batch)])
+
+    async def consume(self, topic: str, group: str) -> int:
+        """See `Rig`. Until nothing more comes for a while."""
+        count = 0
+        async with AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=self._servers,
+            group_id=group,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+        ) as consumer:
+            while polled := await consumer.getmany(timeout_ms=1000):
+                count += sum(map(len, polled.values()))
+            await consumer.commit()
+        return count
+
+    async def _followed(self, topic: str) -> AsyncIterator[Any]:
+        async with (
+            asyncio.timeout(PATIENCE),
+            AIOKafkaConsumer(topic, bootstrap_servers=self._servers, auto_offset_reset="earliest") as consumer,
+        ):
+            async for record in consumer:
+                yield record
+
+
+needs_broker = pytest.mark.skipif(
+    not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), reason="KAFKA_BOOTSTRAP_SERVERS names no broker"
+)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(InProcessRig, id="in-process"),
+        pytest.param(KafkaRig, id="kafka", marks=[pytest.mark.integration, needs_broker]),
+    ]
+)
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
     """Each adapter."""
     return request.param(tmp_path)  # type: ignore[no-any-return]
@@ -214,7 +319,8 @@ async def test_messages_keep_coming_whatever_becomes_of_their_storing(rig: Rig, 
     for number in range(3):
         await rig.say(b'{"n":%d}' % number)
         await asyncio.sleep(0)
-    await until(lambda: len(receiver.messages) == 3)
+    expected = {b'{"n":%d}' % number for number in range(3)}
+    await until(lambda: {one.value for one in receiver.messages} == expected)  # some may come again
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Kafka: commands to workers, telemetry from them, events for everybody else."""

@@ -1,0 +1,244 @@
+"""The `Bus` port over Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+import structlog
+from aiokafka import ConsumerRecord, TopicPartition
+
+from queue_manager.server.adapters.kafka.access import Access
+from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
+from queue_manager.server.adapters.kafka.consumer import Consumer
+from queue_manager.server.adapters.kafka.producer import OWN, SOURCE, Outgoing, Producer
+from queue_manager.server.application.ports import Clock, Message, Publication, Receiver, WorkerCommand
+from queue_manager.server.application.workqueue import Backoff
+from queue_manager.server.domain.errors import Unavailable
+from queue_manager.server.domain.model import Job, Queue, Reads
+from queue_manager.server.domain.telemetry import is_own
+
+log = structlog.get_logger(__name__)
+
+CONTROL_GROUPS: Final = ("control-listener-{queue_id}", "consumer-{queue_id}")
+"""The groups in which a queue's workers read commands (contracts, section 4)."""
+
+ENSURING: Final = 30.0
+"""Seconds between two looks at whether the topics are there, while they are not."""
+
+CHECKING: Final = 3.0
+"""Seconds in which the brokers have to answer to count as there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topics:
+    """Which topics there are, and how they are made."""
+
+    control: str = "queue-control"
+    events: str = "queue-events"
+    create: bool = True
+    """Whether we make those that there are not. Data topics are each queue's own, so these are made in any case."""
+    partitions: int = 12
+    """Of the control and the events topic: as many servers can share them."""
+    data_partitions: int = 3
+    """Of a data topic: as many connectors can share it."""
+    copies: int = 3
+    """Of each partition, where there are so many brokers."""
+    retention: float = 7 * 86400.0
+    """Seconds for which messages are kept: longer than anybody's week-end."""
+
+
+class KafkaBus:
+    """`async with` opens and closes it; brokers that are away are waited for in the background."""
+
+    name = "kafka"
+
+    def __init__(self, access: Access, topics: Topics, *, group: str, clock: Clock, rng: Random) -> None:
+        """`group`: of consumer groups whose members share the work; each topic has one of its own."""
+        self._topics = topics
+        self._clock = clock
+        self._receiver: Receiver | None = None
+        self._admin = Admin(access, rng=rng)
+        self._producer = Producer(access)
+        self._telemetry = Consumer(
+            access,
+            self._admin,
+            topic=topics.events,
+            group=f"{group}-events",
+            take=self._take_in,
+            clock=clock,
+            backoff=Backoff(rng),
+        )
+        self._working: list[asyncio.Task[None]] = []
+        self._ensured = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._working = [
+            asyncio.create_task(self._ensure(), name="topics"),
+            asyncio.create_task(self._read(), name="telemetry"),
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._telemetry.end()
+        if not self._ensured.is_set():
+            for task in self._working:
+                task.cancel()
+        await asyncio.wait(self._working)
+        await self._producer.__aexit__(None, None, None)
+        await self._admin.__aexit__(None, None, None)
+
+    # --- the port ---
+
+    def subscribe(self, receiver: Receiver) -> None:
+        """See `ports.Bus`."""
+        self._receiver = receiver
+
+    async def prepare(self, queue: Queue) -> None:
+        """See `ports.Bus`."""
+        readers = _readers(queue)
+        names = sorted({*_written(queue), *(topic for topics in readers.values() for topic in topics)})
+        if names:
+            await self._admin.create(
+                dict.fromkeys(names, self._topics.data_partitions), settings={}, copies=self._topics.copies
+            )
+        partitions = await self._admin.partitions(names)
+        for group, topics in readers.items():
+            wanted = [TopicPartition(topic, number) for topic in topics for number in partitions.get(topic, ())]
+            committed = await self._admin.committed(group, wanted)
+            fresh = {tp: 0 for tp in wanted if committed.get(tp, (NOTHING, ""))[0] == NOTHING}
+            if fresh:
+                await self._admin.commit(group, fresh)
+        ends = await self._admin.ends([self._topics.control])
+        for template in CONTROL_GROUPS:
+            await self._admin.commit(template.format(queue_id=queue.queue_id), ends)
+
+    async def send(self, command: WorkerCommand) -> None:
+        """See `ports.Bus`. To every partition, because the workers of a queue share a group; a `start` is only news."""
+        stamp = "sent_at" if command.command == "ping" else "timestamp"
+        fields = {"command": command.command, "queue_id": command.queue_id, stamp: self._clock.now(), **command.fields}
+        value, key = msgspec.json.encode(fields), command.queue_id.encode()
+        topic = self._topics.control
+        if command.command == "start":
+            await self._producer.send([Outgoing(topic, value, key)])
+            return
+        found = await self._admin.partitions([topic])
+        if topic not in found:
+            raise Unavailable(f"there is no topic {topic}")
+        await self._producer.send([Outgoing(topic, value, key, partition=number) for number in found[topic]])
+
+    @property
+    def is_heard(self) -> bool:
+        """See `ports.Bus`: who reads a topic is not known."""
+        return True
+
+    async def publish(self, events: Sequence[Publication]) -> None:
+        """See `ports.Bus`."""
+        await self._producer.send(
+            [Outgoing(self._topics.events, msgspec.json.encode(each.value), each.queue_id.encode()) for each in events]
+        )
+
+    async def lag(self, queue: Queue, job: Job) -> int | None:
+        """See `ports.Bus`. In records."""
+        topics = _read_by(queue, job)
+        if not topics:
+            return 0
+        ends = await self._admin.ends(topics)
+        committed = await self._admin.committed(job.spec.consumer_group, ends)
+        return sum(end - max(0, committed.get(tp, (NOTHING, ""))[0]) for tp, end in ends.items())
+
+    async def forget(self, queue: Queue) -> None:
+        """See `ports.Bus`. Groups stay: the platform's user may not delete them, and the brokers do in time."""
+        if names := _written(queue):
+            await self._admin.delete(names)
+
+    async def check(self) -> None:
+        """See `ports.Bus`."""
+        try:
+            async with asyncio.timeout(CHECKING):
+                found = await self._admin.partitions([self._topics.control, self._topics.events])
+        except TimeoutError as error:
+            raise Unavailable(f"Kafka does not answer: not within {CHECKING:.0f} s") from error
+        for topic in (self._topics.control, self._topics.events):
+            if topic not in found:
+                raise Unavailable(
+                    f"there is no topic {topic}; make it, or allow that it is made: QM_KAFKA_CREATE_TOPICS"
+                )
+        if self.problem:
+            raise Unavailable(f"telemetry cannot be read: {self.problem}")
+
+    @property
+    def problem(self) -> str:
+        """Why telemetry cannot be read now; empty where it can."""
+        return self._telemetry.problem
+
+    # --- inside ---
+
+    async def _ensure(self) -> None:
+        """Have the topics that everybody shares made, if that is ours to do."""
+        shared = [self._topics.control, self._topics.events]
+        keep = {"retention.ms": str(int(self._topics.retention * 1000))}
+        while not self._ensured.is_set():
+            try:
+                if self._topics.create:
+                    await self._admin.create(
+                        dict.fromkeys(shared, self._topics.partitions), settings=keep, copies=self._topics.copies
+                    )
+                elif missing := set(shared) - set(await self._admin.partitions(shared)):
+                    raise Unavailable(f"there is no topic {', '.join(sorted(missing))}")
+                self._ensured.set()
+            except Unavailable as error:
+                log.warning("topics are not ready", error=error.message, retry_in=ENSURING)
+                await asyncio.sleep(ENSURING)
+
+    async def _read(self) -> None:
+        await self._ensured.wait()  # a client that subscribes to a topic that there is not makes it, its own way
+        await self._telemetry.run()
+
+    def _take_in(self, source: str, records: Sequence[ConsumerRecord]) -> Awaitable[object]:
+        if self._receiver is None:
+            raise Unavailable("nobody has subscribed to telemetry yet")
+        return self._receiver.telemetry(
+            [
+                Message(record.value or b"", record.timestamp / 1000, source, record.offset)
+                for record in records
+                if not _is_own(record)
+            ]
+        )
+
+
+def _is_own(record: ConsumerRecord) -> bool:
+    return (SOURCE, OWN) in record.headers or (record.value is not None and is_own(record.value))
+
+
+def _written(queue: Queue) -> set[str]:
+    """The queue's own data topics."""
+    specs = [job.spec for job in queue.jobs]
+    return {spec.kafka_topic for spec in specs if spec.kafka_topic and (spec.feeds or spec.reads is Reads.OWN)}
+
+
+def _read_by(queue: Queue, job: Job) -> set[str]:
+    """The data topics that a job reads."""
+    match job.spec.reads:
+        case Reads.NONE:
+            return set()
+        case Reads.OWN:
+            return {job.spec.kafka_topic}
+        case Reads.ALL:
+            return {other.spec.kafka_topic for other in queue.jobs if other.spec.feeds}
+
+
+def _readers(queue: Queue) -> Mapping[str, Iterable[str]]:
+    """By consumer group: the data topics that it reads."""
+    found: dict[str, set[str]] = {}
+    for job in queue.jobs:
+        if topics := _read_by(queue, job):
+            found.setdefault(job.spec.consumer_group, set()).update(topics)
+    return found

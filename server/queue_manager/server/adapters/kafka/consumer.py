@@ -1,0 +1,257 @@
+"""Records in: a member of a consumer group that reads one topic, for ever, and commits what has been stored.
+
+What the reference of failure modes teaches: nothing is committed by the clock, records come as bytes, a poll is never
+cancelled, every call is bounded, and whatever fails ends in a new client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, OffsetAndMetadata, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from queue_manager.server.adapters.kafka.access import Access
+from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
+from queue_manager.server.adapters.kafka.faults import stopped, told
+from queue_manager.server.application.ports import Clock
+from queue_manager.server.application.workqueue import Backoff
+from queue_manager.server.domain.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+POLL: Final = 0.5
+"""Seconds after which a poll returns with nothing; so long an end takes, because polls are not cancelled."""
+POLLED: Final = 2000
+"""Records of a poll at most."""
+STARTING: Final = 60.0
+"""Seconds in which a client must have started; a group that is being rebalanced takes its time."""
+COMMITTING: Final = 10.0
+COMMIT_EVERY: Final = 1.0
+"""Seconds between two commits: what is read again after a crash is no more than that."""
+UNSTORED: Final = 20_000
+"""Records that may wait to be stored; then nothing is fetched until half of them are."""
+SETTLING: Final = 10.0
+"""Seconds for which a partition that is taken away waits for what was read of it to be stored."""
+
+SESSION: Final = 30_000
+REBALANCE: Final = 30_000
+REQUEST: Final = 45_000
+"""Milliseconds. A JoinGroup may take the rebalance's time-out, and has to be waited for longer than that."""
+
+Take = Callable[[str, Sequence[ConsumerRecord]], Awaitable[object]]
+"""Given the name of the source that their offsets belong to, and records of one partition: takes them in before it returns;
+the awaitable is done when they are stored. Raises `Unavailable`."""
+
+
+@dataclass(slots=True)
+class _Partition:
+    """What was read of a partition and is not committed yet."""
+
+    source: str
+    note: str
+    """Committed with each offset: which life of the topic it belongs to."""
+    position: int
+    """The offset that comes next."""
+    unstored: deque[tuple[int, int, asyncio.Future[object]]]
+    """Offset after a batch, records in it, and whether it is stored."""
+    done: int = NOTHING
+    committed: int = NOTHING
+
+
+class Consumer:
+    """Reads while `run` runs."""
+
+    def __init__(
+        self, access: Access, admin: Admin, *, topic: str, group: str, take: Take, clock: Clock, backoff: Backoff
+    ) -> None:
+        """`take` is given what comes in."""
+        self.problem = "not connected yet"
+        """Why nothing can be read now; empty where it can."""
+        self.rebuilds = 0
+        self._access = access
+        self._admin = admin
+        self._topic = topic
+        self._group = group
+        self._take = take
+        self._clock = clock
+        self._backoff = backoff
+        self._partitions: dict[TopicPartition, _Partition] = {}
+        self._client: AIOKafkaConsumer | None = None
+        self._failed: Unavailable | None = None
+        self._ending = asyncio.Event()
+        self._waiting = 0
+        self._committed_at = 0.0
+
+    def end(self) -> None:
+        """Have `run` come to its end: what is stored is committed, and the group is left."""
+        self._ending.set()
+
+    async def run(self) -> None:
+        """Read until `end` is called."""
+        while not self._ending.is_set():
+            try:
+                await self._read()
+            except (KafkaError, OSError, TimeoutError, Unavailable) as error:
+                self.problem = error.message if isinstance(error, Unavailable) else told(error)
+                self.rebuilds += 1
+                delay = self._backoff.failed(self._topic)
+                log.warning("reading failed", topic=self._topic, error=self.problem, retry_in=round(delay, 3))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._ending.wait()
+
+    async def _read(self) -> None:
+        """With one client, until it fails, has old credentials, or the end has come."""
+        stamp = self._access.stamp()
+        client = AIOKafkaConsumer(
+            **self._access.options(),
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION,
+            rebalance_timeout_ms=REBALANCE,
+            request_timeout_ms=REQUEST,
+            metadata_max_age_ms=30_000,
+            max_partition_fetch_bytes=2**20,
+        )
+        self._client, self._failed = client, None
+        try:
+            client.subscribe([self._topic], listener=_Listener(self))
+            async with asyncio.timeout(STARTING):
+                await client.start()
+            while not self._ending.is_set() and self._access.stamp() == stamp:
+                await self._poll(client)
+                self.problem = ""
+                self._backoff.clear(self._topic)
+            await self._commit()
+        finally:
+            await stopped(client)
+            self._client = None
+            for known in self._partitions.values():
+                await _abandoned(known.unstored)
+            self._partitions.clear()
+            self._waiting = 0
+
+    async def _poll(self, client: AIOKafkaConsumer) -> None:
+        polled = await client.getmany(timeout_ms=int(POLL * 1000), max_records=POLLED)
+        if self._failed is not None:
+            raise self._failed
+        for tp, records in polled.items():
+            if (known := self._partitions.get(tp)) is None:
+                continue  # taken away meanwhile; whoever has it now reads it again
+            if records[0].offset < known.position:
+                self._begin(tp, note="", offset=NOTHING)  # the topic was made anew, and begins at nought
+                known = self._partitions[tp]
+            known.position = records[-1].offset + 1
+            taken = self._take(known.source, records)
+            # Of a coroutine we make a task, which is ours to cancel; a future is somebody else's.
+            stored = taken if isinstance(taken, asyncio.Future) else asyncio.create_task(_done(taken), name="store")
+            known.unstored.append((known.position, len(records), stored))
+            self._waiting += len(records)
+        self._count_done()
+        if monotonic() > self._committed_at + COMMIT_EVERY:
+            await self._commit()
+        with suppress(IllegalStateError):  # a partition has just been taken away
+            if self._waiting > UNSTORED and not client.paused():
+                client.pause(*client.assignment())
+            elif self._waiting < UNSTORED / 2 and client.paused():
+                client.resume(*client.paused())
+
+    def _count_done(self) -> None:
+        for known in self._partitions.values():
+            while known.unstored and known.unstored[0][2].done():
+                offset, count, stored = known.unstored.popleft()
+                self._waiting -= count
+                if (error := stored.exception()) is not None:
+                    raise Unavailable(f"what was read of {known.source} was not stored: {told(error)}") from error
+                known.done = offset
+
+    async def _commit(self, only: Iterable[TopicPartition] | None = None) -> None:
+        """Commit what is stored. A member that was put out meanwhile cannot; then others read that again."""
+        assert self._client is not None
+        self._committed_at = monotonic()
+        self._count_done()
+        chosen = (
+            self._partitions if only is None else {tp: self._partitions[tp] for tp in only if tp in self._partitions}
+        )
+        wanted = {
+            tp: OffsetAndMetadata(known.done, known.note)
+            for tp, known in chosen.items()
+            if known.done > known.committed
+        }
+        if not wanted:
+            return
+        try:
+            async with asyncio.timeout(COMMITTING):
+                await self._client.commit(wanted)
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("offsets are not committed", topic=self._topic, error=told(error))
+            return
+        for tp, commit in wanted.items():
+            chosen[tp].committed = commit.offset
+
+    async def assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Partitions that we read from now on: where they begin, and which life of the topic that is."""
+        try:
+            found = await self._admin.committed(self._group, assigned)
+        except Unavailable as error:
+            self._failed = error  # what is raised here is only logged
+            return
+        for tp, (offset, note) in found.items():
+            self._begin(tp, note=note, offset=offset)
+
+    def _begin(self, tp: TopicPartition, *, note: str, offset: int) -> None:
+        """Offsets begin at nought in a topic that was deleted and made again, so each life of it has a name of its own."""
+        if offset == NOTHING:
+            note = format(int(self._clock.now() * 1000), "x")
+        if (before := self._partitions.get(tp)) is not None:
+            self._waiting -= sum(count for _, count, _ in before.unstored)
+        source = f"{tp.topic}/{tp.partition}" + (f"@{note}" if note else "")
+        self._partitions[tp] = _Partition(source, note, max(offset, 0), deque())
+
+    async def revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Partitions that others read from now on: what was read of them is stored and committed, if that is soon."""
+        gone = {tp: self._partitions[tp] for tp in revoked if tp in self._partitions}
+        waiting = [stored for known in gone.values() for *_, stored in known.unstored]
+        if waiting:
+            await asyncio.wait(waiting, timeout=SETTLING)
+        if gone and self._client is not None:
+            await self._commit(gone)
+        for tp, known in gone.items():
+            self._waiting -= sum(count for _, count, _ in known.unstored)
+            self._partitions.pop(tp, None)
+
+
+async def _done(taken: Awaitable[object]) -> object:
+    return await taken
+
+
+async def _abandoned(unstored: Iterable[tuple[int, int, asyncio.Future[object]]]) -> None:
+    """Wait no longer for this; it is read again."""
+    ours = [stored for *_, stored in unstored if isinstance(stored, asyncio.Task)]
+    for task in ours:
+        task.cancel()
+    await asyncio.gather(*ours, return_exceptions=True)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the library has no types
+    """What the library calls, in a task of its own, whenever the group's members have changed."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Before the others are told."""
+        await self._consumer.revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        """Before anything is read."""
+        await self._consumer.assigned(assigned)
