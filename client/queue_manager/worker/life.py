@@ -29,25 +29,26 @@ class Exit(Exception):
         self.code = code
 
 
-def run(work: Work, *, environment: Environment | None = None, heeds_stop: bool = True) -> NoReturn:
-    """Live, and exit the process.
+def run(work: Work, *, opening: str = "", heeds_stop: bool = True, speaks: bool = True) -> NoReturn:
+    """Live, and exit the process: with 0 where `work` returns or is stopped, with 1 where it raises, or as `Exit` says.
 
-    With 0 where `work` returns or is stopped, with 1 where it raises, with what it says where it raises `Exit`.
-    `heeds_stop=False`: neither `stop` nor SIGTERM does anything, as of a worker that hangs.
+    `opening`: the message that goes with `started`. `heeds_stop=False`: neither `stop` nor SIGTERM does anything;
+    `speaks=False`: nothing is ever said. Both are for those who play a worker that hangs.
     """
     try:
-        told = environment or Environment.read()
+        environment = Environment.read()
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(MISUSED)
-    sys.exit(asyncio.run(_live(work, told, heeds_stop=heeds_stop)))
+    sys.exit(asyncio.run(_live(work, environment, opening=opening, heeds_stop=heeds_stop, speaks=speaks)))
 
 
-async def _live(work: Work, environment: Environment, *, heeds_stop: bool) -> int:
+async def _live(work: Work, environment: Environment, *, opening: str, heeds_stop: bool, speaks: bool) -> int:
     inbox: asyncio.Queue[bytes] = asyncio.Queue()
     async with _channel(environment, inbox.put_nowait) as channel:
         worker = Worker(environment, channel.send)
-        await worker.started(records_written=0)
+        worker.silent = not speaks
+        await worker.started(opening, records_written=0)
         working = asyncio.ensure_future(work(worker))
 
         stopped = asyncio.Event()

@@ -107,7 +107,7 @@ def simulated_worker(arguments: Annotated[list[str] | None, typer.Argument()] = 
     """
     from queue_manager.server.simulated_worker.__main__ import main as live  # noqa: PLC0415
 
-    raise typer.Exit(live(arguments or []))
+    live(arguments or [])
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

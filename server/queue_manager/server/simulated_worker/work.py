@@ -1,12 +1,12 @@
 """The work of each kind of simulated worker, as a function of the time that it has worked.
 
-Nothing is computed; only the embedded data topic really fills and empties, because the manager decides by it when a
-connector has drained what its loader wrote.
+Nothing is computed; only the data topic really fills and empties, because the manager decides by it when a connector has
+drained what its loader wrote.
 """
 
 from __future__ import annotations
 
-from queue_manager.server.adapters.inprocess.topics import DataTopic
+from queue_manager.server.simulated_worker.data import Topic
 from queue_manager.server.simulated_worker.settings import Settings
 
 
@@ -15,23 +15,24 @@ class Work:
 
     noun = "metrics streamed"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, topic: Topic) -> None:
         """Nothing is done yet."""
         self.settings = settings
+        self.topic = topic
         self.records = 0
         self.progress: float | None = None if settings.endless else 0.0
         self.extra: dict[str, object] = {}
 
-    def advance(self, elapsed: float) -> None:
+    async def advance(self, elapsed: float) -> None:
         """Do what there is to do until `elapsed` seconds of work."""
         duration = self.settings.duration
         part = elapsed / duration if duration > 0 else 1.0
         if not self.settings.endless:
             part = min(1.0, part)
             self.progress = round(part, 4)
-        self.grow(round(part * self.settings.records))
+        await self.grow(round(part * self.settings.records))
 
-    def grow(self, records: int) -> None:
+    async def grow(self, records: int) -> None:
         """There are so many records now, all told."""
         self.records = records
 
@@ -46,38 +47,21 @@ class Loading(Work):
 
     noun = "records loaded"
 
-    def __init__(self, settings: Settings) -> None:
-        """Without a topic it only counts."""
-        super().__init__(settings)
-        self._topic = DataTopic(settings.topics, settings.topic) if settings.topics and settings.topic else None
-
-    def grow(self, records: int) -> None:
-        """Write what is new as one batch."""
-        if self._topic is not None and records > self.records:
-            self._topic.append(records - self.records)
+    async def grow(self, records: int) -> None:
+        """Write what is new."""
+        if records > self.records:
+            await self.topic.write(records - self.records)
         self.records = records
 
 
 class Storing(Work):
-    """Reads the data topic from where its group has got to, and commits what it has read."""
+    """Reads the data topic from where its group has got to."""
 
     noun = "records saved"
 
-    def __init__(self, settings: Settings) -> None:
-        """Without a topic there is nothing to read."""
-        super().__init__(settings)
-        self._topic = DataTopic(settings.topics, settings.topic) if settings.topics and settings.topic else None
-        self._offset = 0 if self._topic is None else self._topic.committed(settings.group)
-
-    def grow(self, records: int) -> None:  # noqa: ARG002 - what there is to read decides, not the time
+    async def grow(self, records: int) -> None:  # noqa: ARG002 - what there is to read decides, not the time
         """Read what there is now."""
-        if self._topic is None:
-            return
-        count, offset = self._topic.read(self._offset)
-        if offset > self._offset:
-            self._topic.commit(self.settings.group, offset)
-            self.records += count
-            self._offset = offset
+        self.records += await self.topic.read()
 
 
 class Building(Work):
@@ -96,9 +80,9 @@ class Training(Work):
             return f"{self.records} inferences"
         return f"Epoch {self.records} of {self.settings.epochs} completed, loss: {self.extra.get('loss')}"
 
-    def advance(self, elapsed: float) -> None:
+    async def advance(self, elapsed: float) -> None:
         """Count epochs, not records."""
-        super().advance(elapsed)
+        await super().advance(elapsed)
         if self.settings.endless:
             self.records = int(elapsed / max(self.settings.duration, 0.1) * 10)
             return

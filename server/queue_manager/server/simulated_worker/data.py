@@ -1,0 +1,119 @@
+"""The data topic that a loader fills and a connector empties: on Kafka where there is a broker, else the embedded one.
+
+A message carries no data, only how many records it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from queue_manager.server.adapters.inprocess.topics import DataTopic
+from queue_manager.server.simulated_worker.settings import Settings
+from queue_manager.worker import Environment
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+
+class Topic(Protocol):
+    """Counts of records."""
+
+    async def write(self, records: int) -> None:
+        """Append so many."""
+
+    async def read(self) -> int:
+        """Those that have come since the last call, from where the group has got to; they are committed."""
+
+
+class NoTopic:
+    """Where a worker is run by hand, with nobody at the other end."""
+
+    async def write(self, records: int) -> None:
+        """See `Topic`."""
+
+    async def read(self) -> int:
+        """See `Topic`."""
+        return 0
+
+
+class FileTopic:
+    """The embedded one."""
+
+    def __init__(self, topic: DataTopic, group: str) -> None:
+        """`group`: whose offset is read and written."""
+        self._topic = topic
+        self._group = group
+        self._offset = topic.committed(group)
+
+    async def write(self, records: int) -> None:
+        """See `Topic`."""
+        self._topic.append(records)
+
+    async def read(self) -> int:
+        """See `Topic`."""
+        count, offset = self._topic.read(self._offset)
+        if offset > self._offset:
+            self._topic.commit(self._group, offset)
+            self._offset = offset
+        return count
+
+
+class KafkaSource:
+    """What a loader has of a Kafka topic."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
+        """A producer that has been started."""
+        self._producer = producer
+        self._topic = topic
+
+    async def write(self, records: int) -> None:
+        """See `Topic`."""
+        await self._producer.send_and_wait(self._topic, b"%d" % records)
+
+    async def read(self) -> int:
+        """See `Topic`."""
+        return 0
+
+
+class KafkaSink:
+    """What a connector has of a Kafka topic."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        """A consumer that has been started."""
+        self._consumer = consumer
+
+    async def write(self, records: int) -> None:
+        """See `Topic`."""
+
+    async def read(self) -> int:
+        """See `Topic`."""
+        polled = await self._consumer.getmany(timeout_ms=0)
+        count = sum(int(record.value) for records in polled.values() for record in records)
+        if polled:
+            await self._consumer.commit()
+        return count
+
+
+@asynccontextmanager
+async def topic(settings: Settings, environment: Environment) -> AsyncIterator[Topic]:
+    """The topic of this worker."""
+    if not settings.topic or settings.kind not in ("loader", "connector"):
+        yield NoTopic()
+    elif environment.bootstrap_servers:
+        from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # noqa: PLC0415 - only where there is a broker
+
+        from queue_manager.worker.kafka import options  # noqa: PLC0415
+
+        if settings.kind == "loader":
+            async with AIOKafkaProducer(**options(environment), acks="all") as producer:
+                yield KafkaSource(producer, settings.topic)
+        else:
+            reading = {"group_id": settings.group, "auto_offset_reset": "latest", "enable_auto_commit": False}
+            async with AIOKafkaConsumer(settings.topic, **options(environment), **reading) as consumer:
+                yield KafkaSink(consumer)
+    elif settings.topics:
+        yield FileTopic(DataTopic(settings.topics, settings.topic), settings.group)
+    else:
+        yield NoTopic()
