@@ -25,7 +25,7 @@ from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.local.runner import LocalRunner
 from queue_manager.server.adapters.sqlite.store import SqliteStore
 from queue_manager.server.application.core import Core, CoreSettings
-from queue_manager.server.application.ports import Clock, Runner
+from queue_manager.server.application.ports import Bus, Clock, Runner
 from queue_manager.server.domain.builtin import adapted, builtin_targets
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.launch import Platform
@@ -86,9 +86,38 @@ def read_targets(file: Path | None) -> tuple[Catalogue, Mapping[str, PodOptions]
     return (base, {}) if file is None else read_catalogue(file, base)
 
 
+async def open_bus(settings: Settings, *, clock: Clock, stack: AsyncExitStack) -> Bus:
+    """What carries messages."""
+    kafka = settings.kafka
+    if not kafka.bootstrap_servers:
+        return await stack.enter_async_context(InProcessBus(settings.storage.data_dir, clock=clock))
+    # The library costs a fifth of a second, so only where it is used.
+    from queue_manager.server.adapters.kafka.access import Access  # noqa: PLC0415
+    from queue_manager.server.adapters.kafka.bus import KafkaBus, Topics  # noqa: PLC0415
+
+    access = Access(
+        bootstrap_servers=kafka.bootstrap_servers,
+        protocol="SASL_SSL" if kafka.user else "PLAINTEXT",
+        user=kafka.user,
+        password=kafka.password.get_secret_value() if kafka.password else "",
+        ca_path=kafka.ca_path,
+    )
+    topics = Topics(
+        control=kafka.control_topic,
+        events=kafka.events_topic,
+        create=kafka.create_topics,
+        partitions=kafka.partitions,
+        data_partitions=kafka.data_partitions,
+        copies=kafka.replication,
+        retention=kafka.retention,
+    )
+    bus = KafkaBus(access, topics, group=kafka.group, clock=clock, rng=Random())  # noqa: S311 - jitter
+    return await stack.enter_async_context(bus)
+
+
 async def open_runner(
     settings: Settings,
-    bus: InProcessBus,
+    bus: Bus,
     pods: Mapping[str, PodOptions],
     *,
     clock: Clock,
@@ -97,8 +126,12 @@ async def open_runner(
 ) -> Runner:
     """What runs the workers. `pods`: what those of targets need on Kubernetes. Raises `Unavailable`."""
     if not settings.runner.on_kubernetes:
-        local = LocalRunner(settings.storage.data_dir, sink=bus.deliver, clock=clock, secrets=settings.secrets())
-        bus.attach(await stack.enter_async_context(local))
+        embedded = bus if isinstance(bus, InProcessBus) else None
+        sink = embedded.deliver if embedded else None  # with a broker, workers speak to that
+        local = LocalRunner(settings.storage.data_dir, sink=sink, clock=clock, secrets=settings.secrets())
+        await stack.enter_async_context(local)
+        if embedded:
+            embedded.attach(local)
         return local
     # The library costs half a second and 60 MB, so only where it is used.
     from queue_manager.server.adapters.kubernetes.api import Api  # noqa: PLC0415
@@ -144,7 +177,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
         store = await stack.enter_async_context(
             SqliteStore(settings.storage.data_dir, keep=settings.storage.history, observe=metrics.store_operation)
         )
-        bus = await stack.enter_async_context(InProcessBus(settings.storage.data_dir, clock=clock))
+        bus = await open_bus(settings, clock=clock, stack=stack)
         runner = await open_runner(settings, bus, pods, clock=clock, metrics=metrics, stack=stack)
         core = Core(
             store=store,

@@ -84,13 +84,13 @@ class Settings:
 
     def parts(self) -> list[tuple[str, str, str]]:
         """Which technology each part of the server runs on, and why: (part, choice, reason)."""
-        store = bus = "embedded default"
+        store = "embedded default"
         if self.arango.url:
             store = "ARANGO_* are handed to workers; ArangoDB as the store joins in a later version"
-        if self.kafka.bootstrap_servers:
-            bus = "KAFKA_* are handed to workers; Kafka as the bus joins in a later version"
         runner = "QM_RUNNER" if "runner" in self.runner.model_fields_set else "embedded default"
-        return [("store", "sqlite", store), ("runner", self.runner.runner, runner), ("bus", "in-process", bus)]
+        on_kafka = bool(self.kafka.bootstrap_servers)
+        bus = ("kafka", "KAFKA_BOOTSTRAP_SERVERS") if on_kafka else ("in-process", "embedded default")
+        return [("store", "sqlite", store), ("runner", self.runner.runner, runner), ("bus", *bus)]
 
     def images(self) -> dict[str, str]:
         """The images that are set, by target."""

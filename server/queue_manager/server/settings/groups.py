@@ -174,13 +174,13 @@ class CatalogueSettings(Group):
 
 
 class KafkaSettings(Group):
-    """The platform's Kafka. This version hands it to the workers; its own bus is in the process."""
+    """Kafka, the platform's bus: the server's own way to its workers, and what it hands to them."""
 
     bootstrap_servers: Servers = variable(
         "KAFKA_BOOTSTRAP_SERVERS",
         "",
-        "Kafka brokers, `host:port`, joined by commas. This version hands all `KAFKA_*` to the workers and does not "
-        "connect itself. Default: none.",
+        "Kafka brokers, `host:port`, joined by commas. With it, commands, telemetry and events go over Kafka, and workers "
+        "are handed all `KAFKA_*`, too. Default: none, a bus in the process.",
         validate_default=False,
     )
     user: str = variable("KAFKA_USER", "", "User for SASL_SSL with SCRAM-SHA-512. Default: none, plaintext.")
@@ -192,7 +192,46 @@ class KafkaSettings(Group):
         "SASL_SSL; with neither, plaintext.",
     )
     control_topic: Topic = variable("QUEUE_CONTROL_TOPIC", "queue-control", "Topic of commands to workers.")
-    events_topic: Topic = variable("QUEUE_EVENTS_TOPIC", "queue-events", "Topic of workers' telemetry.")
+    events_topic: Topic = variable(
+        "QUEUE_EVENTS_TOPIC", "queue-events", "Topic of workers' telemetry, and of the server's own events."
+    )
+    group: Topic = variable(
+        "QM_KAFKA_GROUP",
+        "queue-manager",
+        "What the server's consumer groups begin with. Servers of one name share the topics' partitions.",
+    )
+    create_topics: bool = variable(
+        "QM_KAFKA_CREATE_TOPICS",
+        True,
+        "Whether the server makes the two topics where they are missing. Queues' data topics are made in any case.",
+    )
+    partitions: int = variable(
+        "QM_KAFKA_PARTITIONS",
+        12,
+        "Partitions of the two topics, when they are made: as many servers can share the work. Adding some later moves "
+        "keys to other ones.",
+        ge=1,
+        le=1000,
+    )
+    data_partitions: int = variable(
+        "QM_KAFKA_DATA_PARTITIONS",
+        3,
+        "Partitions of a queue's data topic: as many connectors can share it.",
+        ge=1,
+        le=1000,
+    )
+    replication: int = variable(
+        "QM_KAFKA_REPLICATION",
+        3,
+        "Copies of each partition that is made, where there are so many brokers.",
+        ge=1,
+        le=15,
+    )
+    retention: PositiveDuration = variable(
+        "QM_KAFKA_RETENTION",
+        7 * 86400.0,
+        "How long the two topics keep messages, when they are made. Longer than a server is ever down.",
+    )
 
 
 class ArangoSettings(Group):

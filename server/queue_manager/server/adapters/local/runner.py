@@ -67,13 +67,14 @@ class LocalRunner:
         self,
         data_dir: Path,
         *,
-        sink: Sink,
+        sink: Sink | None,
         clock: Clock,
         secrets: Mapping[str, str],
         settings: LocalSettings | None = None,
     ) -> None:
         """`sink` is handed the workers' messages, on the event loop, at least once, each worker's in order.
 
+        None: what they write on standard output is no telemetry, which comes another way.
         `secrets`: name → value, of those that launches may name.
         """
         self._workers = data_dir.absolute() / "workers"

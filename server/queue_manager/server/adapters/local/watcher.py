@@ -72,8 +72,8 @@ class Pass:
 class Watcher:
     """Follows workers and remembers how they stand."""
 
-    def __init__(self, *, sink: Sink, clock: Clock, interval: float) -> None:
-        """`interval`: seconds between two looks at the workers."""
+    def __init__(self, *, sink: Sink | None, clock: Clock, interval: float) -> None:
+        """`interval`: seconds between two looks at the workers. Without a `sink` their output is only kept."""
         self._sink = sink
         self._clock = clock
         self._interval = interval
@@ -136,7 +136,7 @@ class Watcher:
         async with self._reading:
             worker = self._workers.get(key.name)
             if worker is None:
-                worker = Worker(key, directory, Tail(directory.path), _status(key, seen))
+                worker = Worker(key, directory, Tail(directory.path), self._status(key, seen))
             elif worker.status.phase is Phase.ENDED:
                 return
             await self._update(worker, seen)
@@ -152,7 +152,7 @@ class Watcher:
         if seen.phase is Phase.ENDED:
             while (chunk := await self._in_thread(lambda: worker.tail.read(ended=True))) is not None:
                 self._hand_on(worker, chunk)
-        worker.status = _status(worker.key, seen)
+        worker.status = self._status(worker.key, seen)
         self._workers[name] = worker
         if seen.phase is Phase.RUNNING:
             self._running[name] = worker
@@ -163,13 +163,16 @@ class Watcher:
         while len(self._ended) > KEPT_ENDED:
             self.drop(next(iter(self._ended)))
 
+    def _status(self, key: WorkerKey, seen: Seen) -> WorkerStatus:
+        return _status(key, seen, complete=self._sink is not None)
+
     def _hand_on(self, worker: Worker, chunk: Chunk) -> None:
         if chunk.lost:
             log.warning("output was not read in time and is lost", **worker.labels, bytes=chunk.lost)
         time = min(self._clock.now(), chunk.time)
         source = f"local/{worker.key.name}"
         messages = [Message(line, time, source, offset) for offset, line in chunk.lines if line.startswith(b"{")]
-        if messages:
+        if messages and self._sink is not None:
             try:
                 self._sink(messages)
             except Exception as e:
@@ -250,8 +253,11 @@ class Watcher:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
 
-def _status(key: WorkerKey, seen: Seen) -> WorkerStatus:
-    """What is seen, as the core reads it. Of an ENDED worker: once its output has been handed on."""
+def _status(key: WorkerKey, seen: Seen, *, complete: bool) -> WorkerStatus:
+    """What is seen, as the core reads it. Of an ENDED worker: once its output has been handed on.
+
+    `complete`: it has said nothing anywhere else.
+    """
     identity, ended = seen.identity, seen.exit
     uid = identity.uid if identity else seen.tombstone.uid if seen.tombstone else ""
     end_time = ended.time if ended else seen.tombstone.time if seen.tombstone else None
@@ -264,7 +270,7 @@ def _status(key: WorkerKey, seen: Seen) -> WorkerStatus:
         reason=_reason(seen),
         start_time=identity.time if identity else None,
         end_time=end_time,
-        telemetry_complete=seen.phase is Phase.ENDED,
+        telemetry_complete=complete and seen.phase is Phase.ENDED,
     )
 
 
