@@ -22,7 +22,7 @@ from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, P
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
-from queue_manager.server.domain.model import Job, JobState, Queue, Reason, StopMode
+from queue_manager.server.domain.model import Job, JobState, Lifetime, Queue, Reads, Reason, StopMode
 from tests.support.kubernetes import begun, cluster, core_api, manager, needs_cluster, target, until_all
 from tests.support.local_workers import until
 
@@ -45,6 +45,8 @@ TARGETS = Catalogue.of(
         target("polite", "trap 'exit 0' TERM; while :; do sleep 0.1; done"),
         target("done", "exit 0"),
         target("root", SLEEP),
+        target("feeder", "exit 0", feeds=True),
+        target("reader", SLEEP, lifetime=Lifetime.DRAINS, reads=Reads.OWN, consumer_group="readers-{queue_id}"),
     ]
 )
 OPTIONS = {
@@ -163,6 +165,20 @@ async def test_a_preemption_is_named(namespace: str, tmp_path: Path, priority: s
         queue = await ended(core, victim)
         assert said(queue.jobs[0])[:2] == (JobState.FAILED, Reason.EVICTED), said(queue.jobs[0])
         assert "PreemptionByScheduler" in said(queue.jobs[0])[2]
+
+
+async def test_workers_that_are_ended_in_the_very_second_of_the_decision_have_not_ended_by_themselves(
+    core: Core,
+) -> None:
+    """They have no handler for SIGTERM, so they fail of it; Kubernetes cuts the times of their ends to seconds."""
+    drained = await ended(core, await begun(core, "feeder", "reader", "reader", "reader"))
+    assert {said(job)[:2] for job in drained.jobs[1:]} == {(JobState.FINISHED, Reason.DRAINED)}, drained.jobs
+    assert drained.status.state == "FINISHED"
+    queue_id = await begun(core, *["sleeper"] * 6)
+    await until_all(core, queue_id, JobState.RUNNING)
+    await core.service.stop(queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="tests")
+    stopped = await ended(core, queue_id)
+    assert {said(job)[:2] for job in stopped.jobs} == {(JobState.STOPPED, Reason.STOPPED_BY_USER)}, stopped.jobs
 
 
 async def test_a_job_that_somebody_else_deletes_is_lost(core: Core, namespace: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from kubernetes_asyncio.client import (
@@ -126,9 +126,13 @@ async def manager(
             await asyncio.gather(working, return_exceptions=True)
 
 
+OF_TYPES: Final = ("lifetime", "feeds", "reads", "consumer_group")
+
+
 def target(name: str, script: str, *, image: str = BUSYBOX, **more: Any) -> Target:
-    """A target that runs a shell script to its end."""
-    kind = TargetType(name="run", lifetime=Lifetime.FINITE, default_image=image)
+    """A target that runs a shell script to its end, where its `lifetime` is not another one."""
+    of_type = {"lifetime": Lifetime.FINITE} | {key: more.pop(key) for key in OF_TYPES if key in more}
+    kind = TargetType(name="run", default_image=image, **of_type)
     return Target(name=name, types=(kind,), command=("/bin/sh", "-c", script), **more)
 
 

@@ -41,6 +41,7 @@ class WorkerStatus:
     """Of one that waits: what it waits for, as `reason` has it, will not come by itself."""
     start_time: float | None = None
     end_time: float | None = None
+    """When it was over, at the latest, by the manager's clock."""
     telemetry_complete: bool = False
     """Of an ENDED worker: all that it ever said was handed to the receiver before this status was given."""
 

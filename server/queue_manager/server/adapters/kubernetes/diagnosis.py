@@ -49,6 +49,11 @@ CANNOT_START: Final = frozenset({"StartError", "ContainerCannotRun"})
 """What a container ended of whose command could not be run."""
 
 
+TIME_SLACK: Final = 2.0
+"""Seconds by which a worker may have ended later than is said: Kubernetes cuts times to whole seconds, and a node's clock may
+be a little behind. Else one that was just told to end would seem to have done so before, by itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
     """Seconds that a worker may wait, by what it waits for, before it is given up."""
@@ -103,7 +108,7 @@ def standing(
             exit_code=None if _was_ended(pod, ended, cut_off=cut_off) else _exit_code(condition, ended),
             reason=_why_ended(condition, pod, ended, cut_off=cut_off),
             start_time=start_time,
-            end_time=ended.end_time if ended else condition.since,
+            end_time=_latest(ended.end_time if ended else condition.since),
         )
         return status, None
     if begun is not None:  # one that has ended is over when its Job says so
@@ -134,7 +139,7 @@ def ended_by_us(key: WorkerKey, job: KubernetesJob, pods: Iterable[Pod]) -> Work
         exit_code=terminated.exit_code,
         reason=_of_exit(terminated),
         start_time=terminated.start_time,
-        end_time=terminated.end_time,
+        end_time=_latest(terminated.end_time),
     )
 
 
@@ -257,6 +262,10 @@ def _kept_out(event: Event | None, job: KubernetesJob, patience: Patience) -> _W
         return _Wait(_reason(Reason.QUOTA_EXCEEDED, event.message), None)
     passing = any(words in event.message for words in ("calling webhook", "Internal error", "timeout"))
     return _Wait(_reason(Reason.CONFIG_ERROR, event.message), None if passing else patience.admit)
+
+
+def _latest(time: float | None) -> float | None:
+    return None if time is None else time + TIME_SLACK
 
 
 def _reason(code: Reason, message: str) -> StateReason:
