@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from kubernetes_asyncio.client import (
+    BatchV1Api,
     SchedulingV1Api,
     V1Eviction,
     V1Namespace,
@@ -31,12 +32,16 @@ pytestmark = [pytest.mark.integration, needs_cluster]
 SLEEP = "exec sleep 300"
 HASTY = Patience(pull=2.0, configure=2.0, schedule=2.0, admit=2.0)
 
+CALLS: list[tuple[str, str]] = []
+"""Every call of the API, verb and resource, that the managers of these tests have made."""
+
 TARGETS = Catalogue.of(
     [
         target("no-such-image", SLEEP, image="localhost/none:1"),
         target("never-pulled", SLEEP, image="localhost/none:1"),
         target("no-image-name", SLEEP, image="localhost/UPPER:1"),
         target("no-such-secret", SLEEP, secret_environment={"TOKEN": "unheard-of"}),
+        target("no-volume", SLEEP),
         target("no-node", SLEEP),
         target("hungry", "tail /dev/zero"),
         target("failing", "echo first; echo the last word; exit 3"),
@@ -54,6 +59,10 @@ OPTIONS = {
         patch={"spec": {"template": {"spec": {"securityContext": {"runAsNonRoot": False, "runAsUser": 0}}}}}
     ),
     "never-pulled": PodOptions(image_pull_policy="Never"),
+    "no-volume": PodOptions(
+        volumes=[{"name": "ca", "secret": {"secretName": "unheard-of"}}],
+        volume_mounts=[{"name": "ca", "mountPath": "/ca"}],
+    ),
     "no-node": PodOptions(node_selector={"no": "node"}),
     "hungry": PodOptions(requests={"memory": "16Mi"}, limits={"memory": "16Mi"}),
     "no-command": PodOptions(
@@ -65,7 +74,8 @@ OPTIONS = {
 @pytest.fixture
 async def core(namespace: str, tmp_path: Path) -> AsyncIterator[Core]:
     """A manager that loses its patience soon."""
-    async with manager(namespace, tmp_path, TARGETS, OPTIONS, HASTY) as opened:
+    observe = lambda verb, resource, *_: CALLS.append((verb, resource))  # noqa: E731
+    async with manager(namespace, tmp_path, TARGETS, OPTIONS, HASTY, observe=observe) as opened:
         yield opened
 
 
@@ -98,6 +108,7 @@ EXPECTED = {
     "never-pulled": (JobState.FAILED, Reason.IMAGE_PULL_FAILED, "ErrImageNeverPull"),
     "no-image-name": (JobState.FAILED, Reason.IMAGE_PULL_FAILED, "InvalidImageName"),
     "no-such-secret": (JobState.FAILED, Reason.CONFIG_ERROR, "unheard-of"),
+    "no-volume": (JobState.FAILED, Reason.CONFIG_ERROR, 'secret "unheard-of" not found'),
     "no-node": (JobState.FAILED, Reason.UNSCHEDULABLE, "didn't match Pod's node affinity/selector"),
     "hungry": (JobState.FAILED, Reason.OOM_KILLED, "memory"),
     "failing": (JobState.FAILED, Reason.EXIT_CODE, "exit code 3; the end of its log: first\nthe last word"),
@@ -198,6 +209,42 @@ async def test_a_job_that_somebody_else_deletes_is_lost(core: Core, namespace: s
     jobs = (await core.service.get(queue_id)).jobs
     assert said(jobs[0])[:2] == (JobState.LOST, Reason.JOB_DELETED_EXTERNALLY)
     assert jobs[1].status.state is JobState.RUNNING
+
+
+async def test_a_job_that_somebody_suspends_is_lost_and_does_not_come_back(core: Core, namespace: str) -> None:
+    """Its pod is taken back; once it goes on again, which would be a second run, it is ended."""
+    queue_id = await begun(core, "sleeper")
+    await until_all(core, queue_id, JobState.RUNNING)
+    runner = (await core.service.get(queue_id)).jobs[0].status.runner
+    assert runner is not None
+    async with cluster() as client:
+        await BatchV1Api(client).patch_namespaced_job(runner.name, namespace, {"spec": {"suspend": True}})
+    queue = await ended(core, queue_id)
+    assert said(queue.jobs[0])[:2] == (JobState.LOST, Reason.EVICTED), said(queue.jobs[0])
+    assert "suspended" in said(queue.jobs[0])[2]
+    for _ in range(2):  # two looks must agree
+        await core.strays.look()
+
+    async def gone() -> bool:
+        async with core_api() as api:
+            return not (await api.list_namespaced_pod(namespace)).items
+
+    await until(gone, within=60)
+    async with cluster() as client:
+        assert not (await BatchV1Api(client).list_namespaced_job(namespace)).items
+
+
+async def test_a_stop_of_many_asks_for_each_deletion_once(core: Core, namespace: str) -> None:
+    """However often the queue is looked at while they go."""
+    queue_id = await begun(core, *["sleeper"] * 12)
+    await until_all(core, queue_id, JobState.RUNNING)
+    before = len(CALLS)
+    await core.service.stop(queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="tests")
+    await ended(core, queue_id)
+    made = CALLS[before:]
+    assert made.count(("delete", "pods")) == 12
+    assert made.count(("delete", "jobs")) == 12
+    assert made.count(("list", "pods")) <= 24
 
 
 async def test_a_pod_that_somebody_else_deletes_is_no_success(core: Core, namespace: str) -> None:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
-from google.protobuf import json_format
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from kubernetes_asyncio.client import Configuration
 
 from queue_manager.server.adapters.kubernetes.api import TIMEOUT, Api
@@ -84,8 +84,30 @@ class FakeKubernetes:
 
 def encoded(kind: type[Message], fields: Mapping[str, Any]) -> bytes:
     """An object as the API gives it, from how it is written as JSON; fields that are not read are passed over."""
-    message = json_format.ParseDict(dict(fields), kind(), ignore_unknown_fields=True)
+    message = kind()
+    _fill(message, fields)
     return MAGIC + wire.Unknown(raw=message.SerializeToString()).SerializeToString()
+
+
+def _fill(message: Any, fields: Mapping[str, Any]) -> None:
+    for field in message.DESCRIPTOR.fields:
+        value = fields.get(field.json_name)
+        if value is None:
+            continue
+        inside = getattr(message, field.name)
+        if isinstance(inside, Timestamp):
+            inside.FromJsonString(value)
+        elif field.message_type is None:
+            setattr(message, field.name, value.encode() if field.type == field.TYPE_BYTES else value)
+        elif isinstance(value, Mapping) and isinstance(inside, Message):
+            inside.SetInParent()
+            _fill(inside, value)
+        else:
+            pairs = (
+                [{"key": key, "value": text} for key, text in value.items()] if isinstance(value, Mapping) else value
+            )
+            for item in pairs:
+                _fill(inside.add(), item)
 
 
 def listed(kind: type[Message], items: Sequence[Mapping[str, Any]], *, version: str = "1", more: str = "") -> bytes:
@@ -96,7 +118,7 @@ def listed(kind: type[Message], items: Sequence[Mapping[str, Any]], *, version: 
 def frame(what: str, item: Mapping[str, Any], kind: type[Message] = wire.Job) -> bytes:
     """A frame of a watch."""
     raw = encoded(wire.Status if what == "ERROR" else kind, item)
-    event = wire.WatchEvent(type=what, object=wire.RawExtension(raw=raw)).SerializeToString()
+    event = wire.WatchEvent(type=what.encode(), object=wire.RawExtension(raw=raw)).SerializeToString()
     return len(event).to_bytes(4, "big") + event
 
 

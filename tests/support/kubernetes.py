@@ -25,7 +25,7 @@ from kubernetes_asyncio.client import (
 from kubernetes_asyncio.config.kube_config import load_kube_config
 
 from queue_manager.server.adapters.inprocess.bus import InProcessBus
-from queue_manager.server.adapters.kubernetes.api import TIMEOUT, Api
+from queue_manager.server.adapters.kubernetes.api import TIMEOUT, Api, Observer
 from queue_manager.server.adapters.kubernetes.diagnosis import PATIENT, Patience
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
@@ -94,11 +94,12 @@ async def manager(
     patience: Patience = PATIENT,
     *,
     timeout: float = TIMEOUT,
+    observe: Observer = lambda *_: None,
 ) -> AsyncIterator[Core]:
     """A manager's core, whose workers are pods of this namespace."""
     clock = WallClock()
     async with (
-        await Api.connect(namespace, timeout=timeout) as api,
+        await Api.connect(namespace, timeout=timeout, observe=observe) as api,
         KubernetesRunner(api, rng=Random(1), clock=clock, secret=SECRET, options=options, patience=patience) as runner,
         SqliteStore(folder) as store,
         InProcessBus(folder, clock=clock) as bus,

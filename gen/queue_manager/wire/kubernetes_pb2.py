@@ -25,17 +25,13 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#queue_manager/wire/kubernetes.proto\x12\x12queue_manager.wire\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x07Unknown\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\"\x1b\n\x0cRawExtension\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"L\n\nWatchEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x30\n\x06object\x18\x02 \x01(\x0b\x32 .queue_manager.wire.RawExtension\"7\n\x06Status\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x06 \x01(\x05\"<\n\x08ListMeta\x12\x18\n\x10resource_version\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontinue_token\x18\x03 \x01(\t\"\xf7\x03\n\nObjectMeta\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0b\n\x03uid\x18\x05 \x01(\t\x12\x18\n\x10resource_version\x18\x06 \x01(\t\x12\x36\n\x12\x63reation_timestamp\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x64\x65letion_timestamp\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x1d\x64\x65letion_grace_period_seconds\x18\n \x01(\x03H\x00\x88\x01\x01\x12:\n\x06labels\x18\x0b \x03(\x0b\x32*.queue_manager.wire.ObjectMeta.LabelsEntry\x12\x44\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32/.queue_manager.wire.ObjectMeta.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42 \n\x1e_deletion_grace_period_seconds\"\x84\x01\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x38\n\x14last_transition_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"N\n\tJobStatus\x12\x31\n\nconditions\x18\x01 \x03(\x0b\x32\x1d.queue_manager.wire.Condition\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x05\"f\n\x03Job\x12\x30\n\x08metadata\x18\x01 \x01(\x0b\x32\x1e.queue_manager.wire.ObjectMeta\x12-\n\x06status\x18\x03 \x01(\x0b\x32\x1d.queue_manager.wire.JobStatus\"a\n\x07JobList\x12.\n\x08metadata\x18\x01 \x01(\x0b\x32\x1c.queue_manager.wire.ListMeta\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.queue_manager.wire.Job\"8\n\x15\x43ontainerStateWaiting\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"G\n\x15\x43ontainerStateRunning\x12.\n\nstarted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaf\x01\n\x18\x43ontainerStateTerminated\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x01\n\x0e\x43ontainerState\x12:\n\x07waiting\x18\x01 \x01(\x0b\x32).queue_manager.wire.ContainerStateWaiting\x12:\n\x07running\x18\x02 \x01(\x0b\x32).queue_manager.wire.ContainerStateRunning\x12@\n\nterminated\x18\x03 \x01(\x0b\x32,.queue_manager.wire.ContainerStateTerminated\"R\n\x0f\x43ontainerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x05state\x18\x02 \x01(\x0b\x32\".queue_manager.wire.ContainerState\"\xf5\x01\n\tPodStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x31\n\nconditions\x18\x02 \x03(\x0b\x32\x1d.queue_manager.wire.Condition\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12?\n\x12\x63ontainer_statuses\x18\x08 \x03(\x0b\x32#.queue_manager.wire.ContainerStatus\x12\x44\n\x17init_container_statuses\x18\n \x03(\x0b\x32#.queue_manager.wire.ContainerStatus\"f\n\x03Pod\x12\x30\n\x08metadata\x18\x01 \x01(\x0b\x32\x1e.queue_manager.wire.ObjectMeta\x12-\n\x06status\x18\x03 \x01(\x0b\x32\x1d.queue_manager.wire.PodStatus\"a\n\x07PodList\x12.\n\x08metadata\x18\x01 \x01(\x0b\x32\x1c.queue_manager.wire.ListMeta\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.queue_manager.wire.Pod\"\x1e\n\x0fObjectReference\x12\x0b\n\x03uid\x18\x04 \x01(\t\"\xcc\x01\n\x05\x45vent\x12\x30\n\x08metadata\x18\x01 \x01(\x0b\x32\x1e.queue_manager.wire.ObjectMeta\x12<\n\x0finvolved_object\x18\x02 \x01(\x0b\x32#.queue_manager.wire.ObjectReference\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x32\n\x0elast_timestamp\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"e\n\tEventList\x12.\n\x08metadata\x18\x01 \x01(\x0b\x32\x1c.queue_manager.wire.ListMeta\x12(\n\x05items\x18\x02 \x03(\x0b\x32\x19.queue_manager.wire.Event\",\n\x19SubjectAccessReviewStatus\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\"X\n\x17SelfSubjectAccessReview\x12=\n\x06status\x18\x03 \x01(\x0b\x32-.queue_manager.wire.SubjectAccessReviewStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#queue_manager/wire/kubernetes.proto\x12\x12queue_manager.wire\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x07Unknown\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\"\x1b\n\x0cRawExtension\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"L\n\nWatchEvent\x12\x0c\n\x04type\x18\x01 \x01(\x0c\x12\x30\n\x06object\x18\x02 \x01(\x0b\x32 .queue_manager.wire.RawExtension\"7\n\x06Status\x12\x0f\n\x07message\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x06 \x01(\x05\"<\n\x08ListMeta\x12\x18\n\x10resource_version\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63ontinue_token\x18\x03 \x01(\x0c\"#\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xed\x02\n\nObjectMeta\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\x11\n\tnamespace\x18\x03 \x01(\x0c\x12\x0b\n\x03uid\x18\x05 \x01(\x0c\x12\x18\n\x10resource_version\x18\x06 \x01(\x0c\x12\x36\n\x12\x63reation_timestamp\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x64\x65letion_timestamp\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x1d\x64\x65letion_grace_period_seconds\x18\n \x01(\x03H\x00\x88\x01\x01\x12)\n\x06labels\x18\x0b \x03(\x0b\x32\x19.queue_manager.wire.Entry\x12.\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32\x19.queue_manager.wire.EntryB \n\x1e_deletion_grace_period_seconds\"\x84\x01\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\x0c\x12\x0e\n\x06status\x18\x02 \x01(\x0c\x12\x38\n\x14last_transition_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\x0c\x12\x0f\n\x07message\x18\x06 \x01(\x0c\"N\n\tJobStatus\x12\x31\n\nconditions\x18\x01 \x03(\x0b\x32\x1d.queue_manager.wire.Condition\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x05\"f\n\x03Job\x12\x30\n\x08metadata\x18\x01 \x01(\x0b\x32\x1e.queue_manager.wire.ObjectMeta\x12-\n\x06status\x18\x03 \x01(\x0b\x32\x1d.queue_manager.wire.JobStatus\"a\n\x07JobList\x12.\n\x08metadata\x18\x01 \x01(\x0b\x32\x1c.queue_manager.wire.ListMeta\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.queue_manager.wire.Job\"8\n\x15\x43ontainerStateWaiting\x12\x0e\n\x06reason\x18\x01 \x01(\x0c\x12\x0f\n\x07message\x18\x02 \x01(\x0c\"G\n\x15\x43ontainerStateRunning\x12.\n\nstarted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaf\x01\n\x18\x43ontainerStateTerminated\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\x0c\x12\x0f\n\x07message\x18\x04 \x01(\x0c\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x01\n\x0e\x43ontainerState\x12:\n\x07waiting\x18\x01 \x01(\x0b\x32).queue_manager.wire.ContainerStateWaiting\x12:\n\x07running\x18\x02 \x01(\x0b\x32).queue_manager.wire.ContainerStateRunning\x12@\n\nterminated\x18\x03 \x01(\x0b\x32,.queue_manager.wire.ContainerStateTerminated\"R\n\x0f\x43ontainerStatus\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\x31\n\x05state\x18\x02 \x01(\x0b\x32\".queue_manager.wire.ContainerState\"\xf5\x01\n\tPodStatus\x12\r\n\x05phase\x18\x01 \x01(\x0c\x12\x31\n\nconditions\x18\x02 \x03(\x0b\x32\x1d.queue_manager.wire.Condition\x12\x0f\n\x07message\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\x0c\x12?\n\x12\x63ontainer_statuses\x18\x08 \x03(\x0b\x32#.queue_manager.wire.ContainerStatus\x12\x44\n\x17init_container_statuses\x18\n \x03(\x0b\x32#.queue_manager.wire.ContainerStatus\"f\n\x03Pod\x12\x30\n\x08metadata\x18\x01 \x01(\x0b\x32\x1e.queue_manager.wire.ObjectMeta\x12-\n\x06status\x18\x03 \x01(\x0b\x32\x1d.queue_manager.wire.PodStatus\"a\n\x07PodList\x12.\n\x08metadata\x18\x01 \x01(\x0b\x32\x1c.queue_manager.wire.ListMeta\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.queue_manager.wire.Pod\"\x1e\n\x0fObjectReference\x12\x0b\n\x03uid\x18\x04 \x01(\x0c\"\xcc\x01\n\x05\x45vent\x12\x30\n\x08metadata\x18\x01 \x01(\x0b\x32\x1e.queue_manager.wire.ObjectMeta\x12<\n\x0finvolved_object\x18\x02 \x01(\x0b\x32#.queue_manager.wire.ObjectReference\x12\x0e\n\x06reason\x18\x03 \x01(\x0c\x12\x0f\n\x07message\x18\x04 \x01(\x0c\x12\x32\n\x0elast_timestamp\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"e\n\tEventList\x12.\n\x08metadata\x18\x01 \x01(\x0b\x32\x1c.queue_manager.wire.ListMeta\x12(\n\x05items\x18\x02 \x03(\x0b\x32\x19.queue_manager.wire.Event\",\n\x19SubjectAccessReviewStatus\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\"X\n\x17SelfSubjectAccessReview\x12=\n\x06status\x18\x03 \x01(\x0b\x32-.queue_manager.wire.SubjectAccessReviewStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'queue_manager.wire.kubernetes_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OBJECTMETA_LABELSENTRY']._loaded_options = None
-  _globals['_OBJECTMETA_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_OBJECTMETA_ANNOTATIONSENTRY']._loaded_options = None
-  _globals['_OBJECTMETA_ANNOTATIONSENTRY']._serialized_options = b'8\001'
   _globals['_UNKNOWN']._serialized_start=92
   _globals['_UNKNOWN']._serialized_end=114
   _globals['_RAWEXTENSION']._serialized_start=116
@@ -46,44 +42,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUS']._serialized_end=278
   _globals['_LISTMETA']._serialized_start=280
   _globals['_LISTMETA']._serialized_end=340
-  _globals['_OBJECTMETA']._serialized_start=343
-  _globals['_OBJECTMETA']._serialized_end=846
-  _globals['_OBJECTMETA_LABELSENTRY']._serialized_start=715
-  _globals['_OBJECTMETA_LABELSENTRY']._serialized_end=760
-  _globals['_OBJECTMETA_ANNOTATIONSENTRY']._serialized_start=762
-  _globals['_OBJECTMETA_ANNOTATIONSENTRY']._serialized_end=812
-  _globals['_CONDITION']._serialized_start=849
-  _globals['_CONDITION']._serialized_end=981
-  _globals['_JOBSTATUS']._serialized_start=983
-  _globals['_JOBSTATUS']._serialized_end=1061
-  _globals['_JOB']._serialized_start=1063
-  _globals['_JOB']._serialized_end=1165
-  _globals['_JOBLIST']._serialized_start=1167
-  _globals['_JOBLIST']._serialized_end=1264
-  _globals['_CONTAINERSTATEWAITING']._serialized_start=1266
-  _globals['_CONTAINERSTATEWAITING']._serialized_end=1322
-  _globals['_CONTAINERSTATERUNNING']._serialized_start=1324
-  _globals['_CONTAINERSTATERUNNING']._serialized_end=1395
-  _globals['_CONTAINERSTATETERMINATED']._serialized_start=1398
-  _globals['_CONTAINERSTATETERMINATED']._serialized_end=1573
-  _globals['_CONTAINERSTATE']._serialized_start=1576
-  _globals['_CONTAINERSTATE']._serialized_end=1778
-  _globals['_CONTAINERSTATUS']._serialized_start=1780
-  _globals['_CONTAINERSTATUS']._serialized_end=1862
-  _globals['_PODSTATUS']._serialized_start=1865
-  _globals['_PODSTATUS']._serialized_end=2110
-  _globals['_POD']._serialized_start=2112
-  _globals['_POD']._serialized_end=2214
-  _globals['_PODLIST']._serialized_start=2216
-  _globals['_PODLIST']._serialized_end=2313
-  _globals['_OBJECTREFERENCE']._serialized_start=2315
-  _globals['_OBJECTREFERENCE']._serialized_end=2345
-  _globals['_EVENT']._serialized_start=2348
-  _globals['_EVENT']._serialized_end=2552
-  _globals['_EVENTLIST']._serialized_start=2554
-  _globals['_EVENTLIST']._serialized_end=2655
-  _globals['_SUBJECTACCESSREVIEWSTATUS']._serialized_start=2657
-  _globals['_SUBJECTACCESSREVIEWSTATUS']._serialized_end=2701
-  _globals['_SELFSUBJECTACCESSREVIEW']._serialized_start=2703
-  _globals['_SELFSUBJECTACCESSREVIEW']._serialized_end=2791
+  _globals['_ENTRY']._serialized_start=342
+  _globals['_ENTRY']._serialized_end=377
+  _globals['_OBJECTMETA']._serialized_start=380
+  _globals['_OBJECTMETA']._serialized_end=745
+  _globals['_CONDITION']._serialized_start=748
+  _globals['_CONDITION']._serialized_end=880
+  _globals['_JOBSTATUS']._serialized_start=882
+  _globals['_JOBSTATUS']._serialized_end=960
+  _globals['_JOB']._serialized_start=962
+  _globals['_JOB']._serialized_end=1064
+  _globals['_JOBLIST']._serialized_start=1066
+  _globals['_JOBLIST']._serialized_end=1163
+  _globals['_CONTAINERSTATEWAITING']._serialized_start=1165
+  _globals['_CONTAINERSTATEWAITING']._serialized_end=1221
+  _globals['_CONTAINERSTATERUNNING']._serialized_start=1223
+  _globals['_CONTAINERSTATERUNNING']._serialized_end=1294
+  _globals['_CONTAINERSTATETERMINATED']._serialized_start=1297
+  _globals['_CONTAINERSTATETERMINATED']._serialized_end=1472
+  _globals['_CONTAINERSTATE']._serialized_start=1475
+  _globals['_CONTAINERSTATE']._serialized_end=1677
+  _globals['_CONTAINERSTATUS']._serialized_start=1679
+  _globals['_CONTAINERSTATUS']._serialized_end=1761
+  _globals['_PODSTATUS']._serialized_start=1764
+  _globals['_PODSTATUS']._serialized_end=2009
+  _globals['_POD']._serialized_start=2011
+  _globals['_POD']._serialized_end=2113
+  _globals['_PODLIST']._serialized_start=2115
+  _globals['_PODLIST']._serialized_end=2212
+  _globals['_OBJECTREFERENCE']._serialized_start=2214
+  _globals['_OBJECTREFERENCE']._serialized_end=2244
+  _globals['_EVENT']._serialized_start=2247
+  _globals['_EVENT']._serialized_end=2451
+  _globals['_EVENTLIST']._serialized_start=2453
+  _globals['_EVENTLIST']._serialized_end=2554
+  _globals['_SUBJECTACCESSREVIEWSTATUS']._serialized_start=2556
+  _globals['_SUBJECTACCESSREVIEWSTATUS']._serialized_end=2600
+  _globals['_SELFSUBJECTACCESSREVIEW']._serialized_start=2602
+  _globals['_SELFSUBJECTACCESSREVIEW']._serialized_end=2690
 # @@protoc_insertion_point(module_scope)

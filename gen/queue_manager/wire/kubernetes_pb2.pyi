@@ -5,6 +5,7 @@ The little of Kubernetes' objects that the Queue Manager reads, as they come ove
 
 Field numbers are those of the `generated.proto` files of k8s.io/apimachinery and k8s.io/api (v0.34), which
 Kubernetes never changes; fields that are not here are skipped. `Time` there is `google.protobuf.Timestamp` on the wire.
+Texts are bytes here: Kubernetes takes any, also those that are not UTF-8, and one of them must not spoil a whole list.
 """
 
 from collections import abc as _abc
@@ -73,13 +74,13 @@ class WatchEvent(_message.Message):
 
     TYPE_FIELD_NUMBER: _builtins.int
     OBJECT_FIELD_NUMBER: _builtins.int
-    type: _builtins.str
+    type: _builtins.bytes
     @_builtins.property
     def object(self) -> Global___RawExtension: ...
     def __init__(
         self,
         *,
-        type: _builtins.str = ...,
+        type: _builtins.bytes = ...,
         object: Global___RawExtension | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
@@ -99,14 +100,14 @@ class Status(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
-    message: _builtins.str
-    reason: _builtins.str
+    message: _builtins.bytes
+    reason: _builtins.bytes
     code: _builtins.int
     def __init__(
         self,
         *,
-        message: _builtins.str = ...,
-        reason: _builtins.str = ...,
+        message: _builtins.bytes = ...,
+        reason: _builtins.bytes = ...,
         code: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -125,13 +126,13 @@ class ListMeta(_message.Message):
 
     RESOURCE_VERSION_FIELD_NUMBER: _builtins.int
     CONTINUE_TOKEN_FIELD_NUMBER: _builtins.int
-    resource_version: _builtins.str
-    continue_token: _builtins.str
+    resource_version: _builtins.bytes
+    continue_token: _builtins.bytes
     def __init__(
         self,
         *,
-        resource_version: _builtins.str = ...,
-        continue_token: _builtins.str = ...,
+        resource_version: _builtins.bytes = ...,
+        continue_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -142,50 +143,34 @@ class ListMeta(_message.Message):
 Global___ListMeta: _TypeAlias = ListMeta  # noqa: Y015
 
 @_typing.final
+class Entry(_message.Message):
+    """An entry of a map of strings, as maps are on the wire."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    value: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Entry: _TypeAlias = Entry  # noqa: Y015
+
+@_typing.final
 class ObjectMeta(_message.Message):
     """k8s.io/apimachinery/pkg/apis/meta/v1"""
 
     DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class LabelsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class AnnotationsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAME_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
@@ -196,31 +181,31 @@ class ObjectMeta(_message.Message):
     DELETION_GRACE_PERIOD_SECONDS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    namespace: _builtins.str
-    uid: _builtins.str
-    resource_version: _builtins.str
+    name: _builtins.bytes
+    namespace: _builtins.bytes
+    uid: _builtins.bytes
+    resource_version: _builtins.bytes
     deletion_grace_period_seconds: _builtins.int
     @_builtins.property
     def creation_timestamp(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def deletion_timestamp(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]: ...
     @_builtins.property
-    def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def annotations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]: ...
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
-        namespace: _builtins.str = ...,
-        uid: _builtins.str = ...,
-        resource_version: _builtins.str = ...,
+        name: _builtins.bytes = ...,
+        namespace: _builtins.bytes = ...,
+        uid: _builtins.bytes = ...,
+        resource_version: _builtins.bytes = ...,
         creation_timestamp: _timestamp_pb2.Timestamp | None = ...,
         deletion_timestamp: _timestamp_pb2.Timestamp | None = ...,
         deletion_grace_period_seconds: _builtins.int | None = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        labels: _abc.Iterable[Global___Entry] | None = ...,
+        annotations: _abc.Iterable[Global___Entry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_deletion_grace_period_seconds", b"_deletion_grace_period_seconds", "creation_timestamp", b"creation_timestamp", "deletion_grace_period_seconds", b"deletion_grace_period_seconds", "deletion_timestamp", b"deletion_timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -243,20 +228,20 @@ class Condition(_message.Message):
     LAST_TRANSITION_TIME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
-    type: _builtins.str
-    status: _builtins.str
-    reason: _builtins.str
-    message: _builtins.str
+    type: _builtins.bytes
+    status: _builtins.bytes
+    reason: _builtins.bytes
+    message: _builtins.bytes
     @_builtins.property
     def last_transition_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
-        type: _builtins.str = ...,
-        status: _builtins.str = ...,
+        type: _builtins.bytes = ...,
+        status: _builtins.bytes = ...,
         last_transition_time: _timestamp_pb2.Timestamp | None = ...,
-        reason: _builtins.str = ...,
-        message: _builtins.str = ...,
+        reason: _builtins.bytes = ...,
+        message: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_transition_time", b"last_transition_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -351,13 +336,13 @@ class ContainerStateWaiting(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
-    reason: _builtins.str
-    message: _builtins.str
+    reason: _builtins.bytes
+    message: _builtins.bytes
     def __init__(
         self,
         *,
-        reason: _builtins.str = ...,
-        message: _builtins.str = ...,
+        reason: _builtins.bytes = ...,
+        message: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -401,8 +386,8 @@ class ContainerStateTerminated(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     exit_code: _builtins.int
-    reason: _builtins.str
-    message: _builtins.str
+    reason: _builtins.bytes
+    message: _builtins.bytes
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -411,8 +396,8 @@ class ContainerStateTerminated(_message.Message):
         self,
         *,
         exit_code: _builtins.int = ...,
-        reason: _builtins.str = ...,
-        message: _builtins.str = ...,
+        reason: _builtins.bytes = ...,
+        message: _builtins.bytes = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
         finished_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
@@ -462,13 +447,13 @@ class ContainerStatus(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
+    name: _builtins.bytes
     @_builtins.property
     def state(self) -> Global___ContainerState: ...
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
+        name: _builtins.bytes = ...,
         state: Global___ContainerState | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
@@ -491,9 +476,9 @@ class PodStatus(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     CONTAINER_STATUSES_FIELD_NUMBER: _builtins.int
     INIT_CONTAINER_STATUSES_FIELD_NUMBER: _builtins.int
-    phase: _builtins.str
-    message: _builtins.str
-    reason: _builtins.str
+    phase: _builtins.bytes
+    message: _builtins.bytes
+    reason: _builtins.bytes
     @_builtins.property
     def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Condition]: ...
     @_builtins.property
@@ -503,10 +488,10 @@ class PodStatus(_message.Message):
     def __init__(
         self,
         *,
-        phase: _builtins.str = ...,
+        phase: _builtins.bytes = ...,
         conditions: _abc.Iterable[Global___Condition] | None = ...,
-        message: _builtins.str = ...,
-        reason: _builtins.str = ...,
+        message: _builtins.bytes = ...,
+        reason: _builtins.bytes = ...,
         container_statuses: _abc.Iterable[Global___ContainerStatus] | None = ...,
         init_container_statuses: _abc.Iterable[Global___ContainerStatus] | None = ...,
     ) -> None: ...
@@ -577,11 +562,11 @@ class ObjectReference(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UID_FIELD_NUMBER: _builtins.int
-    uid: _builtins.str
+    uid: _builtins.bytes
     def __init__(
         self,
         *,
-        uid: _builtins.str = ...,
+        uid: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -602,8 +587,8 @@ class Event(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     LAST_TIMESTAMP_FIELD_NUMBER: _builtins.int
-    reason: _builtins.str
-    message: _builtins.str
+    reason: _builtins.bytes
+    message: _builtins.bytes
     @_builtins.property
     def metadata(self) -> Global___ObjectMeta: ...
     @_builtins.property
@@ -615,8 +600,8 @@ class Event(_message.Message):
         *,
         metadata: Global___ObjectMeta | None = ...,
         involved_object: Global___ObjectReference | None = ...,
-        reason: _builtins.str = ...,
-        message: _builtins.str = ...,
+        reason: _builtins.bytes = ...,
+        message: _builtins.bytes = ...,
         last_timestamp: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["involved_object", b"involved_object", "last_timestamp", b"last_timestamp", "metadata", b"metadata"]  # noqa: Y015

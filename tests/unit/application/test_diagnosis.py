@@ -30,3 +30,14 @@ async def test_parts_are_asked_side_by_side_and_not_for_ever(monkeypatch: pytest
         "runner": "it has not answered for 0 s",
         "bus": "it has not answered for 0 s",
     }
+
+
+async def test_a_check_that_breaks_is_a_problem_and_ends_nothing() -> None:
+    """It must not pass for health, nor take the server with it."""
+
+    async def breaks() -> None:
+        raise ZeroDivisionError
+
+    assert await diagnosis.problems({"part": breaks}) == {
+        "part": "it cannot be checked (ZeroDivisionError); the log says more"
+    }

@@ -114,6 +114,14 @@ def test_a_worker_without_an_exit_status_is_lost() -> None:
     assert play.state is QueueState.FAILED
 
 
+@pytest.mark.parametrize("code", [Reason.JOB_FAILED, Reason.DEADLINE_EXCEEDED])
+def test_a_worker_that_the_runner_knows_to_have_failed_has_failed(code: Reason) -> None:
+    """Also where its exit code is not known any more: its pod is gone, its Job says Failed."""
+    play = running(spec("a"))
+    play.exits("a", None, reason=StateReason(code=code, message="BackoffLimitExceeded"))
+    assert (play["a"].state, play.code("a")) == (JobState.FAILED, code)
+
+
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.RUNNING])
 def test_a_worker_that_had_a_uid_and_is_gone_is_lost(phase: Phase) -> None:
     """Somebody else deleted it, whether it ran already or not."""

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import structlog
+
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.launch import WorkerKey
+
+log = structlog.get_logger(__name__)
 
 RECORDS: Final = "records"
 """The part that is down until the server knows its queues."""
@@ -82,4 +86,7 @@ async def _problem(check: Callable[[], Awaitable[None]]) -> str:
         return error.message
     except TimeoutError:
         return f"it has not answered for {CHECK_LIMIT:.0f} s"
+    except Exception as error:  # a fault of ours; it must not end the server, nor pass for health
+        log.exception("a check failed in a way that is not foreseen")
+        return f"it cannot be checked ({type(error).__name__}); the log says more"
     return ""

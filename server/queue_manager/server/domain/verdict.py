@@ -6,6 +6,8 @@ neither the exit code nor the telemetry is enough alone.
 
 from __future__ import annotations
 
+from typing import Final
+
 from queue_manager.server.domain.model import (
     Ending,
     EndIntent,
@@ -50,6 +52,10 @@ def hear(words: Words, report: Telemetry, now: float) -> Words:
     )
 
 
+FAILURES: Final = frozenset({Reason.JOB_FAILED, Reason.DEADLINE_EXCEEDED, Reason.CONFIG_ERROR})
+"""What a runner says only of a worker that has failed, also where its exit code is not known any more."""
+
+
 def conclude(job: Job) -> Verdict:
     """The verdict on a job whose worker has ended or is gone."""
     status = job.status
@@ -60,6 +66,8 @@ def conclude(job: Job) -> Verdict:
             code=Reason.JOB_DELETED_EXTERNALLY, message="its worker is gone, and the Queue Manager did not delete it"
         )
     if status.exit_code is None:
+        if status.exit_reason is not None and status.exit_reason.code in FAILURES:
+            return JobState.FAILED, status.exit_reason
         return JobState.LOST, status.exit_reason or StateReason(
             code=Reason.WORKER_VANISHED, message="its worker ended without leaving an exit status"
         )

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from queue_manager.server.adapters.kubernetes.api import NoAnswer, NotSent
-from tests.support.fake_kubernetes import FakeKubernetes
+from queue_manager.server.adapters.kubernetes.api import NoAnswer, NotSent, Refusal
+from tests.support.fake_kubernetes import FakeKubernetes, status
 
 
 async def test_a_call_that_was_cancelled_says_nothing_of_the_api() -> None:
@@ -32,3 +32,28 @@ async def test_a_call_for_which_the_rate_leaves_no_room_is_not_sent() -> None:
         with pytest.raises(NotSent, match="too many calls wait for QM_KUBERNETES_RATE"):
             await api.call("list", "jobs")
         assert len(cluster.requests) == 1
+
+
+@pytest.mark.parametrize(("said", "meant"), [("7", 7.0), ("3600", 60.0), ("inf", None), ("-1", 0.0), ("soon", None)])
+async def test_a_wish_to_be_asked_later_is_honoured_within_reason(said: str, meant: float | None) -> None:
+    """Else it would turn the server off."""
+    cluster = FakeKubernetes()
+    cluster.lists.append(status(503, text="overloaded", retry_after=said))
+    async with cluster.serve() as api:
+        with pytest.raises(Refusal) as refused:
+            await api.call("list", "jobs")
+    assert refused.value.retry_after == meant
+
+
+async def test_a_proxys_password_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy's address may be."""
+    cluster = FakeKubernetes()
+    monkeypatch.setenv("HTTP_PROXY", "http://user:S3CRET@127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://user:S3CRET@127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("NO_PROXY", "")
+    async with cluster.serve() as api:
+        with pytest.raises(NoAnswer) as failed:
+            await api.call("list", "jobs")
+    assert "127.0.0.1:1" in str(failed.value)
+    assert "S3CRET" not in str(failed.value)

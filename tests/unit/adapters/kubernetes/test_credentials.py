@@ -129,3 +129,69 @@ async def test_a_kubeconfig_that_is_half_written_leaves_the_token_that_was_there
         await api.call("list", "jobs")
     with pytest.raises(Unavailable, match="no way to Kubernetes"):
         await Credentials.read()
+
+
+async def test_a_token_that_is_none_is_left_out(cluster: FakeKubernetes, kubeconfig: Kubeconfig) -> None:
+    """A header cannot have two lines; the API says that it does not know us."""
+    async with await Api.connect() as api:
+        cluster.token = "second"
+        kubeconfig.token.write_text("sec\nond")
+        with pytest.raises(Refusal, match="401"):
+            await api.call("list", "jobs")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "the kubeconfig is not one"),
+        ("clusters: 5", "the kubeconfig is not one"),
+        ("users: [{name: workers, user: text}]", "no way to Kubernetes"),
+        ("a: {b: S3CRET\n", "expected ',' or '}'"),
+        (
+            "current-context: c\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n"
+            "contexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, users: {token: S3CRET}}]",
+            "Expected key user in",
+        ),
+        (
+            "current-context: c\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1',"
+            " certificate-authority-data: bm9uZQ==}}]\n"
+            "contexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {token: S3CRET}}]",
+            "its certificates cannot be read",
+        ),
+    ],
+    ids=["empty", "no clusters", "no user", "no YAML", "a slip of the pen", "no certificate"],
+)
+async def test_a_kubeconfig_that_is_none_is_told_of_without_its_secrets(
+    text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library quotes what it does not understand."""
+    path = tmp_path / "kubeconfig"
+    path.write_text(text)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    with pytest.raises(Unavailable, match=words) as caught:
+        await Api.connect()
+    assert "S3CRET" not in caught.value.message
+
+
+async def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing else is tried."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
+    with pytest.raises(Unavailable, match=r"KUBECONFIG is .*/nowhere, and there is no such file"):
+        await Api.connect()
+
+
+async def test_those_who_wait_for_a_token_share_the_answer(
+    cluster: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin that hangs is asked once."""
+    monkeypatch.setattr(credentials, "RENEWING", 0.05)
+    asked = []
+
+    async def hang(_: Configuration) -> None:
+        asked.append(1)
+        await asyncio.Event().wait()
+
+    async with cluster.serve(hang) as api:
+        refused = await asyncio.gather(*(api.call("list", "jobs") for _ in range(8)), return_exceptions=True)
+    assert {type(error) for error in refused} == {Refusal}
+    assert len(asked) == 1

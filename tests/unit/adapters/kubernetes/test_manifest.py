@@ -75,8 +75,14 @@ CASES: dict[str, tuple[LaunchSpec, PodOptions]] = {
                         "spec": {
                             "containers": [
                                 {"name": "worker", "env": [{"name": "SYMBOL", "$patch": "delete"}]},
-                                {"name": "sidecar", "image": "registry.example.com/sidecar:1"},
-                            ]
+                            ],
+                            "initContainers": [
+                                {
+                                    "name": "sidecar",
+                                    "image": "registry.example.com/sidecar:1",
+                                    "restartPolicy": "Always",
+                                },
+                            ],
                         },
                     },
                 },
@@ -103,12 +109,25 @@ def test_a_worker_is_started_once_and_recognised_whatever_a_target_says(name: st
     launch, options = CASES[name]
     made = manifest.job(launch, namespace="workers", secret="secrets", options=options)
     assert made["spec"]["backoffLimit"] == 0
+    assert "suspend" not in made["spec"]
     assert made["spec"]["podReplacementPolicy"] == "Failed"
     assert made["spec"]["podFailurePolicy"]["rules"][0]["action"] == "FailJob"
     assert made["metadata"]["name"] == launch.key.name
     for metadata in (made["metadata"], made["spec"]["template"]["metadata"]):
         assert metadata["labels"].items() >= manifest.labels(launch).items()
         assert metadata["annotations"][manifest.SPEC_HASH] == launch.spec_hash
+
+
+@pytest.mark.parametrize(
+    "containers",
+    [[{"name": "beside"}], [{"name": "worker", "$patch": "delete"}, {"name": "other"}]],
+    ids=["a second one", "another one"],
+)
+def test_a_patch_may_not_change_which_container_the_pod_ends_with(containers: list[dict[str, str]]) -> None:
+    """It would run on, or never be seen to run."""
+    options = PodOptions(patch={"spec": {"template": {"spec": {"containers": containers}}}})
+    with pytest.raises(ValueError, match="initContainers, with restartPolicy: Always"):
+        manifest.job(spec(), namespace="n", secret="s", options=options)
 
 
 def test_nothing_of_a_secret_is_in_it_and_nothing_is_put_into_texts() -> None:

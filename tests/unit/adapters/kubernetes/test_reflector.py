@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from queue_manager.server.adapters.kubernetes import reflector
-from queue_manager.server.adapters.kubernetes.objects import JOBS, KubernetesJob
+from queue_manager.server.adapters.kubernetes.objects import JOBS, KubernetesJob, read_watch_event
 from queue_manager.server.adapters.kubernetes.reflector import Reflector
 from queue_manager.wire import kubernetes_pb2 as wire
 from tests.support.fake_kubernetes import FakeKubernetes, frame, frames, listed, status
@@ -191,3 +191,22 @@ async def test_a_refusal_in_plain_text_is_waited_out_as_long_as_it_says() -> Non
         await until(lambda: copy.names == ["a", "b"])
         assert asyncio.get_running_loop().time() - began >= 0.9
         assert copy.jobs.problem == ""
+
+
+async def test_whatever_goes_wrong_the_watch_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what nobody has thought of: without its watches a server sees nothing."""
+    cluster = FakeKubernetes()
+    cluster.add("a", "5")
+    broken = iter([True])
+    real = read_watch_event
+
+    def breaks_once(raw: bytes) -> tuple[str, bytes]:
+        if next(broken, False):
+            raise AttributeError("a fault of ours")
+        return real(raw)
+
+    monkeypatch.setattr(reflector, "read_watch_event", breaks_once)
+    cluster.watches += [frames(event("ADDED", "b", "6")), frames(event("ADDED", "b", "6"), ends=False)]
+    async with reflected(cluster) as copy:
+        await until(lambda: copy.names == ["a", "b"])
+        assert "failed" in copy.befallen

@@ -9,6 +9,7 @@ used: they decode at a tenth of the speed, set no time limit, and give a watch's
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -22,9 +23,11 @@ import aiohttp
 import msgspec
 from aiolimiter import AsyncLimiter
 from kubernetes_asyncio.client import Configuration
+from yarl import URL
 
 from queue_manager.server.adapters.kubernetes.credentials import Credentials
 from queue_manager.server.adapters.kubernetes.objects import Status, read_status
+from queue_manager.server.domain.errors import Unavailable
 
 TIMEOUT: Final = 10.0
 """Seconds that a call may take in all, where nothing else is said. Watches have their own limits."""
@@ -36,6 +39,9 @@ handshakes. Less than what lies between is known to keep one: API servers 90 s, 
 USER_AGENT: Final = "streamforge-queue-manager"
 READ_BUFFER: Final = 2**21
 """Bytes of an answer that are read ahead: etcd takes objects of up to 1.5 MiB."""
+
+LONGEST_RETRY_AFTER: Final = 60.0
+"""Seconds."""
 
 LOCKED_OUT: Final = 401
 """The API does not know who calls; nothing was done."""
@@ -137,7 +143,10 @@ class Api:
         An empty namespace is the kubeconfig's or the pod's own. Nothing is asked of the API yet. Raises `Unavailable`.
         """
         credentials, own = await Credentials.read()
-        return cls(credentials, namespace or own or "default", timeout=timeout, rate=rate, observe=observe)
+        try:
+            return cls(credentials, namespace or own or "default", timeout=timeout, rate=rate, observe=observe)
+        except (OSError, ValueError) as error:  # `ssl.SSLError` is one
+            raise Unavailable(f"no way to Kubernetes: its certificates cannot be read ({error})") from error
 
     @property
     def server(self) -> str:
@@ -317,7 +326,12 @@ def _of_connections(configuration: Configuration) -> dict[str, Any]:
     url = urlsplit(str(configuration.host))
     from_environment = None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
     if proxy := configuration.proxy or from_environment:
-        optional["proxy"] = proxy
+        # Apart, so that no error that names the proxy's address has its password.
+        address = URL(proxy)
+        optional["proxy"] = address.with_user(None)
+        if address.user:
+            login = aiohttp.encode_basic_auth(address.user, address.password or "")
+            optional["proxy_headers"] = {"Proxy-Authorization": login}
     if configuration.tls_server_name:
         optional["server_hostname"] = configuration.tls_server_name
     return optional
@@ -346,7 +360,9 @@ def _status(raw: bytes) -> Status:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """In seconds. One that is out of all proportion would be a switch to turn us off with."""
     try:
-        return max(0.0, float(response.headers.get("Retry-After", "")))
+        asked = float(response.headers.get("Retry-After", ""))
     except ValueError:
         return None
+    return min(max(0.0, asked), LONGEST_RETRY_AFTER) if math.isfinite(asked) else None

@@ -29,16 +29,14 @@ NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/name
 RENEWING: Final = 10.0
 """Seconds that a plugin may take for a token."""
 
-RENEWED_EVERY: Final = 1.0
-"""Seconds between two times of asking for a token anew: an account that is locked out for good costs little."""
+RENEWED_EVERY: Final = 5.0
+"""Seconds between two times of asking for a token anew: an account that is locked out for good costs little, and those who
+wait for the same answer share it."""
 
 HEADER: Final = "authorization"
 """As the library spells it."""
 
 Load: TypeAlias = Callable[[Configuration], Awaitable[None]]
-
-_BROKEN: Final = (ConfigException, OSError, RuntimeError, ValueError, TypeError, KeyError, yaml.YAMLError)
-"""What the library raises where a file is missing, half written, or not what it should be, or a plugin fails."""
 
 
 class Credentials:
@@ -55,9 +53,12 @@ class Credentials:
     async def read(cls) -> tuple[Credentials, str]:
         """What there is, and the namespace that it names (empty: none). Raises `Unavailable`."""
         configuration = Configuration()
+        if (named := os.environ.get("KUBECONFIG")) and not kubeconfig():
+            raise Unavailable(f"KUBECONFIG is {named}, and there is no such file; correct it, or unset it")
         try:
             if paths := kubeconfig():
-                loader = await load_kube_config(config_file=paths, client_configuration=configuration)
+                async with asyncio.timeout(RENEWING):
+                    loader = await load_kube_config(config_file=paths, client_configuration=configuration)
                 context: Any = loader.current_context or {}
                 own = str((context.get("context") or {}).get("namespace") or "")
                 load = _of_kubeconfig(paths, context.get("name"))
@@ -65,9 +66,9 @@ class Credentials:
                 load = _of_pod
                 await load(configuration)
                 own = NAMESPACE_FILE.read_text().strip()
-        except _BROKEN as error:
-            text = f"no way to Kubernetes: {error}; set KUBECONFIG, or run in the cluster with a service account"
-            raise Unavailable(text) from error
+        except Exception as error:  # the library checks little of what it reads
+            what = f"no way to Kubernetes: {_told(error)}"
+            raise Unavailable(f"{what}; set KUBECONFIG, or run in the cluster with a service account") from None
         return cls(configuration, load), own
 
     async def headers(self) -> dict[str, str]:
@@ -75,10 +76,14 @@ class Credentials:
         token: str | None
         try:
             token = await self.configuration.get_api_key_with_prefix("BearerToken")
-        except _BROKEN as error:
-            log.warning("the token cannot be read", error=str(error))
+        except Exception as error:  # as above
+            log.warning("the token cannot be read", error=_told(error))
             token = self.configuration.api_key.get("BearerToken")
-        return {HEADER: token.strip()} if token else {}
+        token = (token or "").strip()
+        if not token.isprintable():
+            log.warning("the token has characters that none has; it is left out")
+            return {}
+        return {HEADER: token} if token else {}
 
     async def renew(self, refused: dict[str, str]) -> bool:
         """After a call with these headers was not let in: whether there are others now, with which it may be."""
@@ -87,17 +92,28 @@ class Credentials:
                 return True
             if monotonic() < self._renewed_at + RENEWED_EVERY:
                 return False
-            self._renewed_at = monotonic()
             fresh = Configuration()
             try:
                 async with asyncio.timeout(RENEWING):
                     await self._load(fresh)
-            except (*_BROKEN, TimeoutError) as error:
-                log.warning("no token can be had", error=str(error) or type(error).__name__)
+            except Exception as error:  # as above
+                log.warning("no token can be had", error=_told(error))
                 return False
+            finally:
+                self._renewed_at = monotonic()
             self.configuration.api_key = fresh.api_key
             self.configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
             return await self.headers() != refused
+
+
+def _told(error: Exception) -> str:
+    """An error's words, less what it quotes of a file, which may be a secret."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} (line {error.problem_mark.line + 1} of the kubeconfig)"
+    if isinstance(error, (ConfigException, OSError, TimeoutError)):
+        text = str(error).partition("{")[0].partition("\n")[0].strip()
+        return text or f"not within {RENEWING:.0f} s"
+    return f"the kubeconfig is not one ({type(error).__name__})"
 
 
 def kubeconfig() -> str:

@@ -1,11 +1,12 @@
-"""Why Jobs have no pod: what the job controller notes where a pod of theirs cannot be made.
+"""What stands in the way of workers and is told only in events: why a Job has no pod, why a pod has no volumes.
 
-That tells nobody, so it is asked for; one answer holds for all Jobs of the namespace, and for some seconds.
+Events tell nobody, so they are asked for; one answer holds for all workers of the namespace, and for some seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from time import monotonic
 from typing import Final
 
@@ -19,20 +20,30 @@ log = structlog.get_logger(__name__)
 HOLDS: Final = 4.0
 """Seconds for which an answer holds."""
 PAGE: Final = 500
+MOUNTING: Final = 150.0
+"""Seconds after which a failed mount has succeeded, if nothing is noted again: kubelet tries every two minutes at least."""
+
+NO_POD: Final = "involvedObject.kind=Job,reason=FailedCreate"
+NO_VOLUME: Final = "involvedObject.kind=Pod,reason=FailedMount"
 
 
 class Denials:
-    """The newest `FailedCreate` event of each Job."""
+    """The newest of the events that a field selector finds, by the object they are about."""
 
-    def __init__(self, api: Api) -> None:
-        """Nothing is asked yet."""
+    def __init__(self, api: Api, selector: str, *, lasts: float = math.inf) -> None:
+        """`lasts`: seconds after which what was noted is over, if it was not noted again."""
         self._api = api
+        self._lasts = lasts
+        self._selector = selector
         self._newest: dict[str, Event] = {}
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
 
-    async def of(self, uid: str) -> Event | None:
-        """What keeps out the pod of the Job with this uid; None where nothing was noted, or it cannot be read now."""
+    async def of(self, uid: str, now: float) -> Event | None:
+        """What is in the way of the object with this uid; None where nothing is, or it cannot be read now.
+
+        `now`: in UTC seconds.
+        """
         async with self._asking:
             if monotonic() > self._asked_at + HOLDS:
                 try:
@@ -41,11 +52,13 @@ class Denials:
                     log.info("events cannot be read", error=str(error))
                     self._newest = {}
                 self._asked_at = monotonic()
-        return self._newest.get(uid)
+        found = self._newest.get(uid)
+        over = found is None or (found.last_time is not None and found.last_time + self._lasts < now)
+        return None if over else found
 
     async def _list(self) -> dict[str, Event]:
         newest: dict[str, Event] = {}
-        query = {"fieldSelector": "involvedObject.kind=Job,reason=FailedCreate", "limit": str(PAGE)}
+        query = {"fieldSelector": self._selector, "limit": str(PAGE)}
         while True:
             page = await self._api.ask(EVENTS.read_list, "list", "events", query=query)
             for event in page.items:

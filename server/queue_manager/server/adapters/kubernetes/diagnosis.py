@@ -50,8 +50,8 @@ CANNOT_START: Final = frozenset({"StartError", "ContainerCannotRun"})
 
 
 TIME_SLACK: Final = 2.0
-"""Seconds by which a worker may have ended later than is said: Kubernetes cuts times to whole seconds, and a node's clock may
-be a little behind. Else one that was just told to end would seem to have done so before, by itself."""
+"""Seconds by which a worker may have ended later than is said: Kubernetes cuts times to whole seconds, and a node's clock
+may be a little behind. Else one that was just told to end would seem to have done so before, by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +90,9 @@ def standing(
 ) -> tuple[WorkerStatus, float | None]:
     """How a worker stands, of which there is this Job, and these pods as far as they are known.
 
-    `cut_off`: its pod was deleted while it ran. `kept_out`: the event that says why there is no pod. The second answer is
-    for how many seconds in all it may wait for what its reason says; None: without end, or it does not wait.
+    `cut_off`: its pod was deleted while it ran. `kept_out`: the event that says why there is no pod, or why a pod does not
+    get its volumes. The second answer is for how many seconds in all it may wait for what its reason says; None: without
+    end, or it does not wait.
     """
     pod = max(pods, key=_created, default=None)
     state = pod.container(CONTAINER) if pod is not None else ContainerState()
@@ -111,9 +112,16 @@ def standing(
             end_time=_latest(ended.end_time if ended else condition.since),
         )
         return status, None
+    if job.suspended and state.running is None:
+        why = _reason(Reason.EVICTED, "its Job was suspended, and the Queue Manager did not suspend it")
+        return WorkerStatus(key=key, phase=Phase.ENDED, ref=ref, spec_hash=spec_hash, reason=why), None
     if begun is not None:  # one that has ended is over when its Job says so
         return WorkerStatus(key=key, phase=Phase.RUNNING, ref=ref, spec_hash=spec_hash, start_time=start_time), None
-    wait = _kept_out(kept_out, job, patience) if pod is None else _waiting(pod, state, patience)
+    wait = (
+        _kept_out(kept_out, job, patience)
+        if pod is None
+        else _waiting(pod, state, patience) or _not_mounted(kept_out, patience)
+    )
     status = WorkerStatus(
         key=key, phase=Phase.WAITING, ref=ref, spec_hash=spec_hash, reason=wait.reason if wait else None
     )
@@ -266,6 +274,11 @@ def _kept_out(event: Event | None, job: KubernetesJob, patience: Patience) -> _W
 
 def _latest(time: float | None) -> float | None:
     return None if time is None else time + TIME_SLACK
+
+
+def _not_mounted(event: Event | None, patience: Patience) -> _Wait | None:
+    """Why a pod that has a node does not get its volumes."""
+    return None if event is None else _Wait(_reason(Reason.CONFIG_ERROR, event.message), patience.configure)
 
 
 def _reason(code: Reason, message: str) -> StateReason:

@@ -173,9 +173,24 @@ ONCE: Final = (
 """Fields of a Job's specification by which its worker is started once, and its result stays until it is recorded."""
 
 
+NEVER: Final = ("suspend", "selector", "manualSelector", "completionMode", "successPolicy")
+"""Fields with which it would not start, or be another kind of Job."""
+
+
 def _restore(patched: dict[str, Any], made: Mapping[str, Any], spec: LaunchSpec) -> None:
-    """Put back what a patch may not change: that it is started once, and what it is found and recognised by."""
+    """Put back what a patch may not change: that it is started once, and what it is found and recognised by.
+
+    Raises `ValueError` where the pod would not end with its worker.
+    """
+    containers = [container.get("name") for container in patched["spec"]["template"]["spec"]["containers"]]
+    if containers != [CONTAINER]:
+        raise ValueError(
+            f"the pod's containers would be {', '.join(map(str, containers)) or 'none'}, and it has to end with "
+            f"{CONTAINER}; what runs beside it is one of initContainers, with restartPolicy: Always"
+        )
     patched["spec"].update({field: made["spec"][field] for field in ONCE})
+    for field in NEVER:
+        patched["spec"].pop(field, None)
     patched["metadata"].update(name=spec.key.name, namespace=made["metadata"]["namespace"])
     for metadata in (patched["metadata"], patched["spec"]["template"].setdefault("metadata", {})):
         metadata["labels"] = {**(metadata.get("labels") or {}), **labels(spec)}

@@ -84,6 +84,11 @@ class KubernetesJob(Object, frozen=True):
                 return condition
         return None
 
+    @property
+    def suspended(self) -> bool:
+        """It makes no pod, and has taken back the one that it had, until somebody lets it go on."""
+        return any(found.type == "Suspended" and found.status == "True" for found in self.status.conditions)
+
 
 class Waiting(Object, frozen=True):
     """A container that does not run yet."""
@@ -161,6 +166,8 @@ class Event(Object, frozen=True):
     subject: str = ""
     reason: str = ""
     message: str = ""
+    last_time: float | None = None
+    """When it was noted the last time: what goes on is noted again and again."""
 
 
 class Status(Object, frozen=True):
@@ -210,13 +217,13 @@ class Kind(Generic[T]):
 def read_status(raw: bytes) -> Status:
     """Why the API refuses. Raises `ValueError`."""
     said = _unwrapped(raw, wire.Status)
-    return Status(said.message, said.reason, said.code)
+    return Status(_text(said.message), _text(said.reason), said.code)
 
 
 def read_watch_event(frame: bytes) -> tuple[str, bytes]:
     """What has become of an object (`ADDED`, …), and the object. Raises `ValueError`."""
     event = _parsed(frame, wire.WatchEvent)
-    return event.type, event.object.raw
+    return _text(event.type), event.object.raw
 
 
 def read_review(raw: bytes) -> bool:
@@ -234,9 +241,9 @@ def _pod(found: wire.Pod) -> Pod:
     return Pod(
         _metadata(found.metadata),
         PodStatus(
-            status.phase,
-            status.reason,
-            status.message,
+            _text(status.phase),
+            _text(status.reason),
+            _text(status.message),
             _conditions(status.conditions),
             _containers(status.container_statuses),
             _containers(status.init_container_statuses),
@@ -245,17 +252,23 @@ def _pod(found: wire.Pod) -> Pod:
 
 
 def _event(found: wire.Event) -> Event:
-    return Event(_metadata(found.metadata), found.involved_object.uid, found.reason, found.message)
+    return Event(
+        _metadata(found.metadata),
+        _text(found.involved_object.uid),
+        _text(found.reason),
+        _text(found.message),
+        _time(found, "last_timestamp"),
+    )
 
 
 def _metadata(found: wire.ObjectMeta) -> Metadata:
     return Metadata(
-        found.name,
-        found.namespace,
-        found.uid,
-        found.resource_version,
-        dict(found.labels),
-        dict(found.annotations),
+        _text(found.name),
+        _text(found.namespace),
+        _text(found.uid),
+        _text(found.resource_version),
+        {_text(entry.key): _text(entry.value) for entry in found.labels},
+        {_text(entry.key): _text(entry.value) for entry in found.annotations},
         _time(found, "creation_timestamp"),
         _time(found, "deletion_timestamp"),
         found.deletion_grace_period_seconds if found.HasField("deletion_grace_period_seconds") else None,
@@ -263,24 +276,36 @@ def _metadata(found: wire.ObjectMeta) -> Metadata:
 
 
 def _conditions(found: Iterable[wire.Condition]) -> tuple[Condition, ...]:
-    return tuple(Condition(c.type, c.status, c.reason, c.message, _time(c, "last_transition_time")) for c in found)
+    return tuple(
+        Condition(_text(c.type), _text(c.status), _text(c.reason), _text(c.message), _time(c, "last_transition_time"))
+        for c in found
+    )
 
 
 def _containers(found: Iterable[wire.ContainerStatus]) -> tuple[ContainerStatus, ...]:
-    return tuple(ContainerStatus(status.name, _state(status.state)) for status in found)
+    return tuple(ContainerStatus(_text(status.name), _state(status.state)) for status in found)
 
 
 def _state(found: wire.ContainerState) -> ContainerState:
     waiting, running, ended = found.waiting, found.running, found.terminated
     return ContainerState(
-        Waiting(waiting.reason, waiting.message) if found.HasField("waiting") else None,
+        Waiting(_text(waiting.reason), _text(waiting.message)) if found.HasField("waiting") else None,
         Running(_time(running, "started_at")) if found.HasField("running") else None,
         Terminated(
-            ended.exit_code, ended.reason, ended.message, _time(ended, "started_at"), _time(ended, "finished_at")
+            ended.exit_code,
+            _text(ended.reason),
+            _text(ended.message),
+            _time(ended, "started_at"),
+            _time(ended, "finished_at"),
         )
         if found.HasField("terminated")
         else None,
     )
+
+
+def _text(raw: bytes) -> str:
+    """Texts of others need not be UTF-8."""
+    return raw.decode(errors="replace")
 
 
 def _time(message: Message, field: str) -> float | None:
@@ -308,7 +333,9 @@ def _kind(resource: str, one: type[M], many: type[Any], convert: Callable[[M], T
     def read_list(raw: bytes) -> Listed[T]:
         page = _unwrapped(raw, many)
         return Listed(
-            [convert(item) for item in page.items], page.metadata.resource_version, page.metadata.continue_token
+            [convert(item) for item in page.items],
+            _text(page.metadata.resource_version),
+            _text(page.metadata.continue_token),
         )
 
     return Kind(resource, lambda raw: convert(_unwrapped(raw, one)), read_list)

@@ -103,9 +103,11 @@ class Reflector(Generic[K]):
             except Gone:
                 self._version = ""
                 self._observe(self._resource, "expired")
-            except (Refusal, NoAnswer, ValueError) as error:
+            except Exception as error:  # whatever it is, without a watch there is no server
+                if not isinstance(error, (Refusal, NoAnswer, ValueError)):
+                    log.exception("watch failed in a way that is not foreseen", resource=self._resource)
                 failures += 1
-                self.problem = str(error)
+                self.problem = str(error) or type(error).__name__
                 self.tried.set()
                 self._observe(self._resource, "failed")
                 if failures >= PATIENCE:

@@ -120,21 +120,25 @@ class KubernetesRunner:
         """
         if (launching := self._launches.get(worker.name)) is not None:
             await asyncio.wait([launching])
+        seconds = max(1, math.ceil(grace))
+        if self._workers.is_leaving(worker.name, seconds):
+            return
         job = self._workers.jobs.objects.get(worker.name) or await self._workers.job(worker.name)
         if job is not None:
             if job.ending is not None:
                 return
             self._workers.deleting(job)
-        seconds = max(1, math.ceil(grace))
         for pod in await self._workers.pods_of(worker.name):
             left = pod.metadata.deletion_grace
             if not pod.over and (left is None or left > seconds):
                 await self._remove("pods", pod.metadata.name, pod.metadata.uid, gracePeriodSeconds=seconds)
         if job is not None and job.metadata.deletion_time is None:
             await self._remove("jobs", worker.name, job.metadata.uid, propagationPolicy="Foreground")
+        self._workers.leaves(worker.name, seconds)
 
     async def release(self, workers: Sequence[WorkerKey]) -> None:
         """See `ports.Runner`. Kubernetes removes them an hour later."""
+        await self._workers.synced()
         recorded = {
             "metadata": {"annotations": {manifest.RECORDED: "true"}},
             "spec": {"ttlSecondsAfterFinished": manifest.KEPT_RECORDED},

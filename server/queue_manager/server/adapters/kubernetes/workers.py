@@ -16,7 +16,7 @@ from typing import Final
 
 from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
-from queue_manager.server.adapters.kubernetes.denials import Denials
+from queue_manager.server.adapters.kubernetes.denials import MOUNTING, NO_POD, NO_VOLUME, Denials
 from queue_manager.server.adapters.kubernetes.diagnosis import (
     JOB_NAME_LABEL,
     LOOK_FOR_PODS,
@@ -37,6 +37,11 @@ from queue_manager.server.domain.observation import Phase, WorkerStatus
 
 LOOK_AT_MOST: Final = 60.0
 """Seconds after which a Job without a pod is looked at again at the latest."""
+
+ASK_AGAIN: Final = 5.0
+"""Seconds after which a deletion is asked for once more, if it has not come to an end."""
+
+PREPARING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 
 SYNC_WAIT: Final = 10.0
 """Seconds to wait for the first list of Jobs."""
@@ -59,6 +64,8 @@ class _Worker:
     """When that was seen first, in UTC seconds."""
     deleted: str = ""
     """The uid of its Job, where we are deleting it."""
+    deletion: tuple[float, float] | None = None
+    """When that was asked for last, by the event loop's clock, and with which grace."""
     left: KubernetesJob | None = None
     """Its Job, where that was deleted by us and is gone before the watch has told how its pods ended."""
 
@@ -80,7 +87,7 @@ class Workers:
         self._known: defaultdict[str, _Worker] = defaultdict(_Worker)
         self._ends: OrderedDict[str, WorkerStatus] = OrderedDict()
         """How workers ended that we deleted, by name."""
-        self._denials = Denials(api)
+        self._no_pod, self._no_volume = Denials(api, NO_POD), Denials(api, NO_VOLUME, lasts=MOUNTING)
 
     @property
     def watching(self) -> Mapping[str, Reflector[KubernetesJob] | Reflector[Pod]]:
@@ -146,6 +153,19 @@ class Workers:
         if job.metadata.name in self.jobs.objects:  # else it has gone already
             self._known[job.metadata.name].deleted = job.metadata.uid
 
+    def is_leaving(self, name: str, grace: float) -> bool:
+        """Whether its deletion has just been asked for, with no more grace than that: asking again would tell nothing."""
+        known = self._known.get(name)
+        if known is None or known.deletion is None:
+            return False
+        asked_at, given = known.deletion
+        return asyncio.get_running_loop().time() < asked_at + ASK_AGAIN and given <= grace
+
+    def leaves(self, name: str, grace: float) -> None:
+        """Its deletion has been asked for, and accepted."""
+        if (known := self._known.get(name)) is not None:
+            known.deletion = asyncio.get_running_loop().time(), grace
+
     def forget(self, name: str) -> None:
         """Nobody will ask how this one ended."""
         self._ends.pop(name, None)
@@ -162,7 +182,9 @@ class Workers:
         elif not pods and age >= LOOK_FOR_PODS:
             if self.pods.problem:  # else the watch would have told of one
                 pods = await self._fresh_pods(key.name)
-            kept_out = None if pods else await self._denials.of(job.metadata.uid)
+            kept_out = None if pods else await self._no_pod.of(job.metadata.uid, now)
+        elif (pod := _being_prepared(pods.values())) is not None and age >= LOOK_FOR_PODS:
+            kept_out = await self._no_volume.of(pod.metadata.uid, now)
         known = self._known.get(key.name)
         cut_off = known is not None and known.cut_off
         status, patience = standing(
@@ -171,12 +193,12 @@ class Workers:
         until = self._until(key.name, status, patience, now)
         if until is not None and until <= now:
             # It will be deleted for that: so not on what the watch may have told long ago.
-            pods = await self._fresh_pods(key.name)
-            kept_out = None if pods else kept_out
+            had_none, pods = not pods, await self._fresh_pods(key.name)
+            kept_out = None if had_none and pods else kept_out
             status, patience = standing(key, job, pods.values(), kept_out=kept_out, patience=self._patience)
             until = self._until(key.name, status, patience, now)
         look_in = None if until is None else max(0.0, until - now)
-        if status.phase is Phase.WAITING and not pods:
+        if status.phase is Phase.WAITING and (not pods or _being_prepared(pods.values()) is not None):
             look_in = min(max(LOOK_FOR_PODS, age / 2), LOOK_AT_MOST) if look_in is None else min(LOOK_FOR_PODS, look_in)
         hopeless = until is not None and until <= now
         if look_in is not None and not hopeless:
@@ -257,6 +279,16 @@ class Workers:
         if len(self._ends) > ENDS_KEPT:
             self._ends.popitem(last=False)
         return True
+
+
+def _being_prepared(pods: Iterable[Pod]) -> Pod | None:
+    """The pod that has a node, and waits for its volumes and its sandbox: what keeps it, only events tell."""
+    for pod in pods:
+        scheduled, waiting = pod.condition("PodScheduled"), pod.container(manifest.CONTAINER).waiting
+        has_node = scheduled is not None and scheduled.status == "True"
+        if has_node and (waiting is None or waiting.reason in PREPARING) and not pod.over:
+            return pod
+    return None
 
 
 @contextmanager
