@@ -108,7 +108,9 @@ class Served:
 async def serving(folder: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[Served]:
     """`queue-manager serve` on free ports with its state in `folder`, once it serves."""
     inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("QM_", "KAFKA_", "ARANGO_", "K8S_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("QM_", "KAFKA_", "ARANGO_", "K8S_", "CA_PATH"))
     }
     own = {"QM_GRPC_LISTEN": "127.0.0.1:0", "QM_METRICS_LISTEN": "127.0.0.1:0", "QM_LOG_FORMAT": "json"}
     process = await asyncio.create_subprocess_exec(

@@ -243,6 +243,7 @@ class Receiver:
 
     def __init__(self, stored: Callable[[], Awaitable[object]] | None = None) -> None:
         self.messages: list[Message] = []
+        self.asked: list[Message] = []
         self._stored = stored
 
     def telemetry(self, messages: Sequence[Message]) -> Awaitable[object]:
@@ -253,6 +254,10 @@ class Receiver:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
+
+    async def commands(self, messages: Sequence[Message]) -> None:
+        """See `ports.Receiver`."""
+        self.asked.extend(messages)
 
 
 def job(target: str, type: str, *, feeds: bool = False, reads: Reads = Reads.NONE) -> Job:  # noqa: A002 - the field's name

@@ -39,7 +39,7 @@ class ServerProcess:
         self._reader: asyncio.Task[None] | None = None
         self._serving = asyncio.Event()
         self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("QM_", "KAFKA_", "ARANGO_"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(("QM_", "KAFKA_", "ARANGO_", "CA_PATH"))},
             "QM_GRPC_LISTEN": f"127.0.0.1:{self.port}",
             "QM_METRICS_LISTEN": "127.0.0.1:0",
             "QM_DATA_DIR": str(self.data),

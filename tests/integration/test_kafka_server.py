@@ -10,12 +10,13 @@ import asyncio
 import json
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from queue_manager.client import AsyncClient
 from queue_manager.v1 import queue_pb2
@@ -135,3 +136,107 @@ async def test_the_realtime_pipeline_runs_until_a_stop_that_each_of_its_workers_
     assert stopped.state == queue_pb2.QUEUE_STATE_STOPPED
     assert {job.exit_code for job in stopped.jobs} == {0}
     assert set((await replayed(topics, queue_id, "stopped")).values()) == {"stopped"}
+
+
+class Console:
+    """Somebody who has nothing but a console producer and a console consumer."""
+
+    def __init__(self, topics: dict[str, str]) -> None:
+        self._topics = topics
+        self.events: list[dict[str, Any]] = []
+
+    async def __aenter__(self) -> Self:
+        """Follow the events from the start."""
+        options = {"bootstrap_servers": PLAIN, "auto_offset_reset": "earliest"}
+        self._producer = AIOKafkaProducer(bootstrap_servers=PLAIN)
+        self._consumer = AIOKafkaConsumer(self._topics["QUEUE_EVENTS_TOPIC"], **options)
+        await self._producer.start()
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Leave."""
+        await self._producer.stop()
+        await self._consumer.stop()
+
+    async def say(
+        self, value: bytes | None, *, topic: str = "QUEUE_CONTROL_TOPIC", partition: int | None = None
+    ) -> None:
+        """Write a record."""
+        key = b"somebody" if value is None else None
+        await self._producer.send_and_wait(self._topics[topic], value, key=key, partition=partition)
+
+    async def until(self, heard: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Read on until the manager says something that is so."""
+        async with asyncio.timeout(60):
+            while True:
+                record = await self._consumer.getone()
+                with suppress(ValueError, TypeError, RecursionError):
+                    event = json.loads(record.value)
+                    if isinstance(event, dict) and event.get("producer") == "queue-manager":
+                        self.events.append(event)
+                        if heard(event):
+                            return event
+
+
+async def test_a_queue_is_started_followed_and_stopped_by_messages_alone(
+    server: ServerProcess, topics: dict[str, str]
+) -> None:
+    """With what a console producer writes and a console consumer reads."""
+    await server.serving()
+    async with Console(topics) as console:
+        await console.say(json.dumps({"command": "start", "symbol": "?", "requests": []}).encode())
+        rejected = await console.until(lambda event: event.get("command") == "start")
+        assert rejected["event"] == "command_rejected"
+        assert {violation["field"] for violation in rejected["violations"]} >= {"symbol"}
+        await console.say(json.dumps({"command": "start", **payload("realtime")}).encode())
+        accepted = await console.until(lambda event: event["event"] == "command_accepted")
+        queue_id = accepted["queue_id"]
+        running: set[str] = set()
+        while len(running) < 7:
+            event = await console.until(lambda event: event.get("status") == "running" and "job" in event)
+            assert event["queue_id"] == queue_id
+            running.add(event["job"])
+        await console.say(json.dumps({"command": "stop", "queue_id": queue_id, "reason": "seen enough"}).encode())
+        ended = await console.until(lambda event: event["status"] == "stopped" and "job" not in event)
+    assert ended["queue_id"] == queue_id
+    started = [event for event in console.events if event.get("created")]
+    assert len(started) == 1
+
+
+POISON = (b"\xff\xfe", b"no json", b"[1, 2]", b"x" * 900_000, b"[" * 50_000, b'{"queue_id": 5, "status": []}', b"")
+
+
+async def test_poison_on_every_partition_stops_nobody_and_is_kept(
+    server: ServerProcess, topics: dict[str, str]
+) -> None:
+    """Not UTF-8, not JSON, no object, large, nested deeply, wrong types, null; on both topics."""
+    await server.serving()
+    async with Console(topics) as console:
+        for topic in ("QUEUE_CONTROL_TOPIC", "QUEUE_EVENTS_TOPIC"):
+            for partition in range(3):
+                for value in (*POISON, None):
+                    await console.say(value, topic=topic, partition=partition)
+        await console.say(json.dumps({"command": "start", **payload("historical")}).encode())
+        finished = await console.until(lambda event: event["status"] == "finished" and "job" not in event)
+        assert finished["event"] != "command_rejected"
+    for topic, kinds in (("QUEUE_CONTROL_TOPIC", 7), ("QUEUE_EVENTS_TOPIC", 8)):
+        letters = await read_all(f"{topics[topic]}.dlq")
+        assert len(letters) == 3 * kinds
+        for letter in letters:
+            headers = dict(letter.headers)
+            assert headers["x-topic"].decode() == topics[topic]
+            assert headers["x-error"]
+        places = {(dict(letter.headers)["x-partition"], dict(letter.headers)["x-offset"]) for letter in letters}
+        assert len(places) == len(letters)
+
+
+async def read_all(topic: str) -> list[Any]:
+    """Every record of a topic."""
+    found: list[Any] = []
+    async with AIOKafkaConsumer(topic, bootstrap_servers=PLAIN, auto_offset_reset="earliest") as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+        while len(found) < sum(ends.values()):
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                found += records
+    return found

@@ -26,7 +26,7 @@ TARGETS = Catalogue.of([target("good", "true"), target("patched", "true")])
             {"spec": {"template": {"spec": {"nodeSelektor": {"a": "b"}}}}},
             'unknown field "spec.template.spec.nodeSelektor"',
         ),
-        ({"spec": {"suspend": "maybe"}}, "cannot unmarshal"),
+        ({"spec": {"template": {"spec": {"hostname": 5}}}}, "cannot unmarshal"),
     ],
     ids=["wrong value", "unknown field", "wrong type"],
 )

@@ -304,6 +304,10 @@ class SimulatedBus:
         """See the port."""
         await self._process.call(lambda: self._world.published.extend(events))
 
+    async def bury(self, message: Message, reason: str) -> None:
+        """See the port."""
+        await self._process.call(lambda: None)
+
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """See the port."""
         return await self._process.call(lambda: self._world.lag(job.spec.kafka_topic))

@@ -35,6 +35,7 @@ from queue_manager.server.observability.metrics_server import MetricsServer
 from queue_manager.server.rpc.convert import encode_event
 from queue_manager.server.rpc.encoder import QueueEncoder
 from queue_manager.server.rpc.health import Health
+from queue_manager.server.rpc.requests import start_payload
 from queue_manager.server.rpc.server import build, listen
 from queue_manager.server.rpc.servicer import Servicer
 from queue_manager.server.settings import Settings
@@ -193,6 +194,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             instruments=MeteredInstruments(metrics),
             version=version,
         )
+        core.commands.parse = start_payload
         sample(metrics, core)
         listener = settings.metrics.listen
         metrics_server = await stack.enter_async_context(MetricsServer(metrics, host=listener.host, port=listener.port))

@@ -25,6 +25,10 @@ class Pending:
         """See `ports.Receiver`."""
         return self._stored
 
+    def commands(self, messages: Sequence[Message]) -> Awaitable[object]:
+        """See `ports.Receiver`."""
+        raise AssertionError(messages)
+
 
 async def test_telemetry_that_nobody_has_subscribed_to_is_not_lost_but_refused(tmp_path: Path) -> None:
     """The runner keeps it and hands it on again."""

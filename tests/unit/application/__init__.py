@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.instruments import Instruments
-from queue_manager.server.application.ports import Publication, Receiver, Record, WorkerCommand
+from queue_manager.server.application.ports import Message, Publication, Receiver, Record, WorkerCommand
 from queue_manager.server.application.records import Records
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.errors import Declined, Unavailable
@@ -122,6 +122,7 @@ class Bus:
         self.sent: list[WorkerCommand] = []
         self.published: list[Publication] = []
         self.forgotten: list[str] = []
+        self.buried: list[tuple[Message, str]] = []
         self.receiver: Receiver | None = None
 
     def subscribe(self, receiver: Receiver) -> None:
@@ -141,6 +142,11 @@ class Bus:
         """See `ports.Bus`."""
         await self.check()
         self.published += events
+
+    async def bury(self, message: Message, reason: str) -> None:
+        """See `ports.Bus`."""
+        await self.check()
+        self.buried.append((message, reason))
 
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """See `ports.Bus`."""

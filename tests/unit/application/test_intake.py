@@ -23,12 +23,17 @@ class Taking(Parts):
     def __init__(self) -> None:
         super().__init__()
         self.woken: list[tuple[str, float]] = []
+        self.buried: list[tuple[Message, str]] = []
         self.intake = Intake(
             self.records,
             wake=lambda queue_id, delay: self.woken.append((queue_id, delay)),
+            bury=self._bury,
             instruments=self.counters,
             window=0.2,
         )
+
+    async def _bury(self, message: Message, reason: str) -> None:
+        self.buried.append((message, reason))
 
     def take(self, queue_id: str = Q) -> list[str]:
         """What a step of the queue would apply; it is stored."""

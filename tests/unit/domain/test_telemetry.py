@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_manager.server.domain.model import MESSAGE_LIMIT
-from queue_manager.server.domain.telemetry import SIZE_LIMIT, Telemetry, Unreadable, is_own, read, resolve
+from queue_manager.server.domain.telemetry import SIZE_LIMIT, Telemetry, Unreadable, is_own, read, read_any, resolve
 from tests.unit.domain.samples import accepted, golden, job, start
 
 RECORD_TIME = 1722500125.576
@@ -319,3 +319,43 @@ def test_whatever_a_worker_says_is_read_into_sound_values(message: dict[str, obj
     for text in (report.status, report.telemetry_id, report.queue_id, report.message, report.error, report.type):
         assert text is None or len(text.encode()) <= MESSAGE_LIMIT
     resolve(accepted(start(job(), job())), report)
+
+
+usual = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(
+            ("queue_id", "telemetry_id", "producer", "producer_id", "symbol"), st.text(max_size=8) | scalars
+        ),
+        **dict.fromkeys(
+            ("status", "event"), st.sampled_from(["started", "loading", "finished", "error", "pong", "", "x"])
+        ),
+        **dict.fromkeys(("type", "message"), st.text(max_size=20) | scalars),
+        "finished": st.booleans() | scalars,
+        "timestamp": st.floats(RECORD_TIME - 1e5, RECORD_TIME + 1e5) | scalars | st.just(RECORD_TIME * 1000),
+        "records_written": st.integers(-2, 2**64) | st.sampled_from([5.0, 0.5, -0.0, 1e300]) | scalars,
+        "progress": st.floats(-1, 2) | scalars,
+        "lag": scalars,
+    },
+)
+
+
+def outcome(reader: Any, value: bytes) -> Any:
+    """What a reader makes of a message, its refusals included."""
+    try:
+        return reader(value, RECORD_TIME, source="s", position=3)
+    except Unreadable as error:
+        return error.reason
+
+
+@given(usual | messages)
+def test_the_short_cut_reads_what_the_long_way_does(message: dict[str, object]) -> None:
+    """Whatever it is that is said."""
+    value = json.dumps(message).encode()
+    assert outcome(read, value) == outcome(read_any, value)
+
+
+@given(st.binary(max_size=100))
+def test_the_short_cut_reads_any_bytes_as_the_long_way_does(value: bytes) -> None:
+    """Also what is no JSON."""
+    assert outcome(read, value) == outcome(read_any, value)

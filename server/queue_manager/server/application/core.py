@@ -7,7 +7,7 @@ event are encoded for callers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from string import ascii_lowercase, digits
@@ -15,12 +15,13 @@ from typing import Final
 
 import structlog
 
+from queue_manager.server.application.commands import Commands
 from queue_manager.server.application.controller import Controller
 from queue_manager.server.application.diagnosis import RECORDS, Diagnosis, findings, problems
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.intake import Intake
 from queue_manager.server.application.outbox import Outbox
-from queue_manager.server.application.ports import Bus, Clock, Runner, StateStore
+from queue_manager.server.application.ports import Bus, Clock, Message, Runner, StateStore
 from queue_manager.server.application.queues import QueueService
 from queue_manager.server.application.records import Records
 from queue_manager.server.application.retention import Retention
@@ -50,6 +51,20 @@ class CoreSettings:
     telemetry_window: float = 0.2
     retention: float = 30 * 86400.0
     end_orphans: bool = False
+
+
+class _Receiver:
+    """What a bus delivers, to whom it is for."""
+
+    def __init__(self, intake: Intake, commands: Commands, ready: asyncio.Event) -> None:
+        self.telemetry = intake.telemetry
+        self._commands = commands
+        self._ready = ready
+
+    async def commands(self, messages: Sequence[Message]) -> None:
+        """See `ports.Receiver`. They wait until every record is known."""
+        await self._ready.wait()
+        await self._commands.take_in(messages)
 
 
 class Core:
@@ -102,7 +117,11 @@ class Core:
         work = self.controller.work
         self.outbox = Outbox(self.records, store, bus, done=work.add, rng=rng, instruments=instruments)
         self.intake = Intake(
-            self.records, wake=work.add_after, instruments=instruments, window=settings.telemetry_window
+            self.records,
+            wake=work.add_after,
+            bury=bus.bury,
+            instruments=instruments,
+            window=settings.telemetry_window,
         )
         self.controller.connect(intake=self.intake, outbox=self.outbox)
         self.service = QueueService(
@@ -127,7 +146,8 @@ class Core:
         )
         self._checks = {"store": store.check, "runner": runner.check, "bus": bus.check}
         runner.subscribe(work.add_after)
-        bus.subscribe(self.intake)
+        self.commands = Commands(self.service, self.records, bus, clock=clock, rng=rng, instruments=instruments)
+        bus.subscribe(_Receiver(self.intake, self.commands, self.ready))
 
     async def run(self) -> None:
         """Load what is unfinished, then reconcile until cancelled. `ready` is set once every record is known."""

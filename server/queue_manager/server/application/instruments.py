@@ -33,6 +33,9 @@ class Instruments:
     def telemetry(self, outcome: str, count: int = 1) -> None:
         """Messages were taken in: `accepted`, `unknown` or `unreadable`."""
 
+    def command(self, outcome: str) -> None:
+        """A command came in over the bus: `accepted`, `rejected`, `ignored` or `unreadable`."""
+
     def published(self, count: int) -> None:
         """Events went out on the bus."""
 

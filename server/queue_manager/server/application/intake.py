@@ -44,12 +44,17 @@ class Intake:
         records: Records,
         *,
         wake: Callable[[str, float], None],
+        bury: Callable[[Message, str], Awaitable[None]],
         instruments: Instruments,
         window: float = 0.2,
     ) -> None:
-        """`wake(queue_id, delay)` has a step of the queue made after `delay` seconds; `window`: see above, in seconds."""
+        """`wake(queue_id, delay)` has a step of the queue made after `delay` seconds; `window`: see above, in seconds.
+
+        `bury(message, reason)` keeps what cannot be read.
+        """
         self._records = records
         self._wake = wake
+        self._bury = bury
         self._instruments = instruments
         self._window = window
         self._batches: dict[str, Batch] = {}
@@ -71,14 +76,13 @@ class Intake:
 
     def _take_in(self, messages: Sequence[Message]) -> asyncio.Future[list[None]]:
         touched: dict[str, Batch] = {}
+        buried: list[asyncio.Future[None]] = []
         for message in messages:
             try:
                 report = read(message.value, message.record_time, source=message.source, position=message.position)
             except Unreadable as error:
                 self._instruments.telemetry("unreadable")
-                log.warning(
-                    "telemetry cannot be read", source=message.source, position=message.position, error=str(error)
-                )
+                buried.append(asyncio.ensure_future(self._bury(message, error.reason)))
                 continue
             queue_id = self._queue_of(report)
             if queue_id is None:
@@ -93,7 +97,7 @@ class Intake:
         for queue_id, batch in touched.items():
             if len(batch.reports) >= HURRY:
                 self._wake(queue_id, 0.0)
-        return _all_stored([batch.stored for batch in touched.values()])
+        return _all_stored([*(batch.stored for batch in touched.values()), *buried])
 
     def take(self, queue_id: str) -> Batch | None:
         """The queue's buffer, which begins anew. Whoever takes it calls `stored` or `restore`."""

@@ -169,8 +169,7 @@ class Runner(Protocol):
 # --- Bus --------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A message that came in: raw bytes, when it was recorded, and where (for de-duplication).
 
     Positions of one source only grow; a source that has no position to offer leaves it None.
@@ -206,6 +205,9 @@ class Receiver(Protocol):
     def telemetry(self, messages: Sequence[Message]) -> Awaitable[object]:
         """Take them in before returning; the awaitable is done when they have been stored (or need not be)."""
 
+    def commands(self, messages: Sequence[Message]) -> Awaitable[object]:
+        """Commands of others to the manager, in order; the awaitable is done when all that they ask for is recorded."""
+
 
 class Bus(Protocol):
     """Carries commands to workers, telemetry from them, and the manager's events to everybody else."""
@@ -230,6 +232,9 @@ class Bus(Protocol):
 
     async def publish(self, events: Sequence[Publication]) -> None:
         """Publish events, in this order, at least once; returns when they are safe."""
+
+    async def bury(self, message: Message, reason: str) -> None:
+        """Keep a message that nobody can read where people can look at it; returns when it is safe."""
 
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """How much a `drains` job's consumer group has yet to read of its topics; None: not known now."""

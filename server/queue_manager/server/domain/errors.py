@@ -56,6 +56,11 @@ class InvalidRequest(QueueManagerError):
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
         super().__init__(f"{violations[0].field}: {violations[0].description}{more}")
 
+    @classmethod
+    def of(cls, field: str, description: str) -> InvalidRequest:
+        """With this one violation."""
+        return InvalidRequest([Violation(field, description)])
+
 
 class PageTokenMismatch(InvalidRequest):
     """The page token is damaged or belongs to another filter."""

@@ -7,7 +7,7 @@ or one that comes late, changes nothing. Terminal job states are never left. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -63,9 +63,7 @@ def reduce(queue: Queue, observation: Observation, *, now: float, timings: Timin
         case Recovered():
             return replace(queue, jobs=tuple(_unsure(job) for job in queue.jobs))
         case Heard(reports=reports):
-            for report in reports:
-                queue = _heard(queue, report, now)
-            return queue
+            return _heard(queue, reports, now)
         case Lag(job=name, lag=lag):
             return _update(queue, name, lambda job: _lag(queue, job, lag, now))
         case StopRequested():
@@ -205,20 +203,36 @@ def _lag(queue: Queue, job: Job, lag: int | None, now: float) -> JobStatus:
     return status if since == status.no_lag_since else replace(status, no_lag_since=since)
 
 
-def _heard(queue: Queue, report: Telemetry, now: float) -> Queue:
-    if report.position is not None:
-        if report.position <= queue.applied.get(report.source, -1):
-            return queue
-        queue = replace(queue, applied={**queue.applied, report.source: report.position})
+def _heard(queue: Queue, reports: Sequence[Telemetry], now: float) -> Queue:
+    """Telemetry in the order in which it came. There may be thousands of messages, so the queue is made anew once."""
+    applied = dict(queue.applied)
+    places = {job.spec.telemetry_id: place for place, job in enumerate(queue.jobs)}
+    statuses = [job.status for job in queue.jobs]
+    text = ""
+    for report in reports:
+        if report.position is not None:
+            if report.position <= applied.get(report.source, -1):
+                continue
+            applied[report.source] = report.position
+        place = places.get(report.telemetry_id) if report.telemetry_id is not None else _only(queue, report)
+        if place is None:
+            text = report.error or report.message or text
+        elif not queue.jobs[place].ended:
+            statuses[place] = _said(statuses[place], report, now)
+    jobs = tuple(
+        job if new is job.status else replace(job, status=new) for new, job in zip(statuses, queue.jobs, strict=True)
+    )
+    status = replace(queue.status, message=cut(text)) if text and not queue.ended else queue.status
+    return replace(queue, applied=applied, jobs=jobs, status=status)
+
+
+def _only(queue: Queue, report: Telemetry) -> int | None:
+    """The place of the job that a message is about which does not say who it is from."""
     name = resolve(queue, report)
-    if name is None:
-        text = cut(report.error or report.message or "")
-        return replace(queue, status=replace(queue.status, message=text)) if text and not queue.ended else queue
-    return _update(queue, name, lambda job: _said(job, report, now))
+    return next((place for place, job in enumerate(queue.jobs) if job.name == name), None)
 
 
-def _said(job: Job, report: Telemetry, now: float) -> JobStatus:
-    status = job.status
+def _said(status: JobStatus, report: Telemetry, now: float) -> JobStatus:
     if status.state is JobState.PENDING or (status.attempt > 1 and report.time < status.create_time):
         return (
             status  # an earlier attempt's; the first has no earlier one, so there an older time is a clock that is off

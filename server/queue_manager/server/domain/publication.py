@@ -58,5 +58,23 @@ def publications(queue: Queue, entry: Entry) -> Iterator[tuple[str, Mapping[str,
         )
 
 
+def outcome(
+    command: str, command_id: str, fields: Mapping[str, object], *, accepted: bool, now: float
+) -> Mapping[str, object]:
+    """The message that says what became of a command that came in; the same id whenever it is said again."""
+    status = "accepted" if accepted else "rejected"
+    return {
+        "producer": PRODUCER,
+        "timestamp": now,
+        "finished": False,
+        "event_id": f"command:{command_id}",
+        "event": f"command_{status}",
+        "status": status,
+        "command": command,
+        "command_id": command_id,
+        **fields,
+    }
+
+
 def _reason(reason: StateReason | None) -> Mapping[str, object]:
     return {"reason": reason.code, "error_message": reason.message} if reason else {}

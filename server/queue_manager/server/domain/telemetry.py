@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -31,6 +30,9 @@ LAST_WORDS: Final = frozenset({"finished", "error", "interrupted"})
 
 NAME_LIMIT: Final = 256
 """Longest status, type or id kept, in bytes; none that means anything is longer."""
+
+NOBODYS: Final = "it says neither who sent it nor which queue it is about"
+NO_WORDS: Final = "an error without a text"
 
 _NUMBER_LIMIT: Final = 2**63
 _DIGITS_LIMIT: Final = 400
@@ -54,8 +56,7 @@ class Unreadable(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Telemetry:
+class Telemetry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message of a worker, whatever its spelling was."""
 
     status: str
@@ -72,9 +73,30 @@ class Telemetry:
     message: str | None = None
     error: str | None = None
     ping_sent_at: float | None = None
-    details: Mapping[str, object] = field(default_factory=dict)
+    details: Mapping[str, object] = {}
     source: str = ""
     position: int | None = None
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What nearly all messages are: these fields and no others, with values of the right types."""
+
+    queue_id: str | None = None
+    telemetry_id: str | None = None
+    producer: str | None = None
+    producer_id: str | None = None
+    symbol: str | None = None
+    type: str | None = None
+    status: str | None = None
+    event: str | None = None
+    message: str | None = None
+    finished: bool | None = None
+    timestamp: float | None = None
+    records_written: int | None = None
+    progress: float | None = None
+
+
+_USUAL: Final = msgspec.json.Decoder(_Usual)
 
 
 def read(value: bytes, record_time: float, *, source: str = "", position: int | None = None) -> Telemetry:
@@ -84,18 +106,49 @@ def read(value: bytes, record_time: float, *, source: str = "", position: int | 
     from. Of two spellings of one thing the first that has a value of the right type counts; a field of the wrong type
     is absent. What `payload` nests is read where the top level says nothing.
     """
-    top = _decode(value)
+    try:
+        usual = _USUAL.decode(value) if len(value) <= SIZE_LIMIT else None
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        usual = None
+    if usual is None:
+        return read_any(value, record_time, source=source, position=position)
+    who = usual.telemetry_id or usual.producer or usual.producer_id
+    if not who and not usual.queue_id:
+        raise Unreadable(NOBODYS)
+    status, text = usual.status or usual.event or "", usual.message or None
+    records, progress, time = usual.records_written, usual.progress, usual.timestamp
+    is_wall_clock = time is not None and -DAY <= time - record_time <= DAY
+    message = None if text is None else cut(text)
+    return Telemetry(
+        status=cut(status, NAME_LIMIT),
+        telemetry_id=cut(who, NAME_LIMIT) if who else None,
+        queue_id=cut(usual.queue_id, NAME_LIMIT) if usual.queue_id else None,
+        time=(time if is_wall_clock and time else _wall_clock(record_time, time) or record_time),
+        final=status != "pong" and (status in LAST_WORDS if usual.finished is None else usual.finished),
+        type=cut(usual.type, NAME_LIMIT) if usual.type else None,
+        records_written=records if records is not None and 0 <= records < _NUMBER_LIMIT else None,
+        progress=progress if progress is not None and 0 <= progress <= 1 else None,
+        message=message,
+        error=(message or NO_WORDS) if status == "error" else None,
+        source=source,
+        position=position,
+    )
+
+
+def read_any(value: bytes, record_time: float, *, source: str = "", position: int | None = None) -> Telemetry:
+    """The same, whatever the shape; `read` takes a short cut where that is the usual one."""
+    top = decode(value)
     nested = top.get("payload")
     payload: Mapping[str, object] = nested if isinstance(nested, dict) else {}
     who = _name(top, "telemetry_id", "producer", "producer_id")
     queue_id = _name(top, "queue_id")
     if who is None and queue_id is None:
-        raise Unreadable("it says neither who sent it nor which queue it is about")
+        raise Unreadable(NOBODYS)
     status = _name(top, "status", "event") or ""
     flag = top.get("finished")
     message = _text(top, payload, "message")
     wrong = _text(top, payload, "error_message", "reason")
-    error = (wrong or message or "an error without a text") if status == "error" else None
+    error = (wrong or message or NO_WORDS) if status == "error" else None
     return Telemetry(
         status=status,
         telemetry_id=who,
@@ -119,7 +172,7 @@ def is_own(value: bytes) -> bool:
     if f'"{OWN_PRODUCER}"'.encode() not in value:
         return False
     try:
-        return _decode(value).get("producer") == OWN_PRODUCER
+        return decode(value).get("producer") == OWN_PRODUCER
     except Unreadable:
         return False
 
@@ -138,7 +191,7 @@ def resolve(queue: Queue, telemetry: Telemetry) -> JobName | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _decode(value: bytes) -> dict[str, object]:
+def decode(value: bytes) -> dict[str, object]:
     """The JSON object in a message, less what is not JSON's: NaN and infinities are None, lone surrogates replaced."""
     if len(value) > SIZE_LIMIT:
         raise Unreadable(f"it has {len(value)} bytes, more than {SIZE_LIMIT}")

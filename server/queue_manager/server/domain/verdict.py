@@ -22,12 +22,16 @@ from queue_manager.server.domain.model import (
 )
 from queue_manager.server.domain.telemetry import Telemetry
 
+PROGRESS: Final = frozenset({"started", "loading"})
+
 Verdict = tuple[JobState, StateReason | None]
 
 
 def hear(words: Words, report: Telemetry, now: float) -> Words:
     """What the worker has said of its end, after one more message."""
     error, error_is_final, interrupted = words.error, words.error_is_final, words.interrupted
+    if error is None and report.status == words.status and report.status in PROGRESS and not report.final:
+        return words  # as nearly every message is
     match report.status:
         case "error":
             if report.final or not error_is_final:
@@ -35,7 +39,7 @@ def hear(words: Words, report: Telemetry, now: float) -> Words:
                 error_is_final = error_is_final or report.final
         case "interrupted":
             interrupted = True
-        case "started" | "loading":
+        case status if status in PROGRESS:
             error = error if error_is_final else None
         case "finished":
             pass  # takes nothing back: neither an error that stands nor an interruption

@@ -51,6 +51,9 @@ class ScriptedBus:
     async def publish(self, events: Sequence[Publication]) -> None:
         """See `ports.Bus`."""
 
+    async def bury(self, message: Message, reason: str) -> None:
+        """See `ports.Bus`."""
+
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """See `ports.Bus`."""
         return 0 if (queue.queue_id, job.name) in self._drained else 1

@@ -63,6 +63,10 @@ class MeteredInstruments(Instruments):
         """Count them."""
         self._metrics.telemetry_messages_total.labels(outcome).inc(count)
 
+    def command(self, outcome: str) -> None:
+        """Count it."""
+        self._metrics.commands_total.labels(outcome).inc()
+
     def published(self, count: int) -> None:
         """Count them."""
         self._metrics.published_events_total.inc(count)

@@ -153,6 +153,12 @@ class Metrics:
             "Messages of workers by outcome: accepted, unknown (of no queue here), unreadable.",
             ("outcome",),
         )
+        self.commands_total = add(
+            Counter,
+            "commands_total",
+            "Commands that came in over the bus, by outcome: accepted, rejected, ignored (for the workers), unreadable.",
+            ("outcome",),
+        )
         self._add_kubernetes(shelf)
 
         self.published_events_total = add(Counter, "published_events_total", "Events that went out on the bus.")

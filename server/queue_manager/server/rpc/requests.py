@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -35,6 +36,9 @@ _POLICY_OF: Final = {number: policy for policy, number in POLICIES.items()}
 _CONDITION_OF: Final = {number: condition for condition, number in CONDITIONS.items()}
 _STATE_OF: Final = {number: state for state, number in QUEUE_STATES.items()}
 _MODE_OF: Final = {service_pb2.StopMode.Value(f"STOP_MODE_{mode}"): mode for mode in StopMode}
+_NO_FIELD: Final = re.compile(r'no field named "(?P<name>.*?)" at "StartQueueRequest\.?(?P<place>.*?)"')
+_NO_VALUE: Final = re.compile(r"Failed to parse (?P<name>\S+) field: (?P<what>.*)")
+"""As `google.protobuf.json_format` words it."""
 _LABEL_TERM: Final = re.compile(r"\s*([A-Za-z0-9._/-]+)\s*(?:={1,2}\s*([A-Za-z0-9._-]*)\s*)?")
 
 
@@ -61,6 +65,26 @@ def start_request(message: service_pb2.StartQueueRequest) -> StartRequest:
         start_timeout=_seconds(message.start_timeout) if message.HasField("start_timeout") else None,
         malformed=tuple(found),
     )
+
+
+def start_payload(payload: Mapping[str, object]) -> StartRequest:
+    """A start as JSON, as it comes over the bus. Raises `InvalidRequest` for what is no field of one."""
+    message = service_pb2.StartQueueRequest()
+    try:
+        json_format.ParseDict(dict(payload), message)
+    except (json_format.ParseError, ValueError, TypeError) as error:
+        raise InvalidRequest([_of_json(error)]) from error
+    return start_request(message)
+
+
+def _of_json(error: Exception) -> Violation:
+    text = str(error).partition("\n")[0]
+    if found := _NO_FIELD.search(text):
+        field = ".".join(filter(None, (found["place"], found["name"])))
+        return Violation(field, "is no field of a start request; correct its name, or take it out")
+    if found := _NO_VALUE.search(text):
+        return Violation(found["name"], f"cannot be read: {found['what']}")
+    return Violation("command", f"is followed by no start request: {text}")
 
 
 def _job_request(message: service_pb2.JobRequest, path: str, found: _Violations) -> JobRequest:

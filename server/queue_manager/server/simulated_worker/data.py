@@ -20,22 +20,26 @@ if TYPE_CHECKING:
 class Topic(Protocol):
     """Counts of records."""
 
+    read_so_far: int
+    """Records that were read, also where a `read` was cut off."""
+
     async def write(self, records: int) -> None:
         """Append so many."""
 
-    async def read(self) -> int:
-        """Those that have come since the last call, from where the group has got to; they are committed."""
+    async def read(self) -> None:
+        """Read what has come since the last call, from where the group has got to, and commit it."""
 
 
 class NoTopic:
     """Where a worker is run by hand, with nobody at the other end."""
 
+    read_so_far = 0
+
     async def write(self, records: int) -> None:
         """See `Topic`."""
 
-    async def read(self) -> int:
+    async def read(self) -> None:
         """See `Topic`."""
-        return 0
 
 
 class FileTopic:
@@ -46,22 +50,25 @@ class FileTopic:
         self._topic = topic
         self._group = group
         self._offset = topic.committed(group)
+        self.read_so_far = 0
 
     async def write(self, records: int) -> None:
         """See `Topic`."""
         self._topic.append(records)
 
-    async def read(self) -> int:
+    async def read(self) -> None:
         """See `Topic`."""
         count, offset = self._topic.read(self._offset)
         if offset > self._offset:
             self._topic.commit(self._group, offset)
             self._offset = offset
-        return count
+        self.read_so_far += count
 
 
 class KafkaSource:
     """What a loader has of a Kafka topic."""
+
+    read_so_far = 0
 
     def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
         """A producer that has been started."""
@@ -72,9 +79,8 @@ class KafkaSource:
         """See `Topic`."""
         await self._producer.send_and_wait(self._topic, b"%d" % records)
 
-    async def read(self) -> int:
+    async def read(self) -> None:
         """See `Topic`."""
-        return 0
 
 
 class KafkaSink:
@@ -83,17 +89,17 @@ class KafkaSink:
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         """A consumer that has been started."""
         self._consumer = consumer
+        self.read_so_far = 0
 
     async def write(self, records: int) -> None:
         """See `Topic`."""
 
-    async def read(self) -> int:
+    async def read(self) -> None:
         """See `Topic`."""
         polled = await self._consumer.getmany(timeout_ms=0)
-        count = sum(int(record.value) for records in polled.values() for record in records)
+        self.read_so_far += sum(int(record.value) for records in polled.values() for record in records)
         if polled:
             await self._consumer.commit()
-        return count
 
 
 @asynccontextmanager

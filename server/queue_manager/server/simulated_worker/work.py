@@ -61,7 +61,10 @@ class Storing(Work):
 
     async def grow(self, records: int) -> None:  # noqa: ARG002 - what there is to read decides, not the time
         """Read what there is now."""
-        self.records += await self.topic.read()
+        try:
+            await self.topic.read()
+        finally:
+            self.records = self.topic.read_so_far
 
 
 class Building(Work):

@@ -160,6 +160,10 @@ class InProcessBus:
             for listener in self._listeners:
                 listener.put(event)
 
+    async def bury(self, message: Message, reason: str) -> None:
+        """See `ports.Bus`. It stands in the output of the worker that said it."""
+        log.warning("a message cannot be read", source=message.source, position=message.position, error=reason)
+
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """See `ports.Bus`. In bytes of the embedded topics; whatever waits counts, only nought means something."""
         match job.spec.reads:

@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 CONTROL_GROUPS: Final = ("control-listener-{queue_id}", "consumer-{queue_id}")
 """The groups in which a queue's workers read commands (contracts, section 4)."""
 
+DEAD_LETTERS: Final = ".dlq"
+"""What the name of a topic ends in that has the messages of another one that nobody can read."""
+
 ENSURING: Final = 30.0
 """Seconds between two looks at whether the topics are there, while they are not."""
 
@@ -74,20 +77,31 @@ class KafkaBus:
             clock=clock,
             backoff=Backoff(rng),
         )
+        self._commands = Consumer(
+            access,
+            self._admin,
+            topic=topics.control,
+            group=f"{group}-control",
+            take=self._hear,
+            clock=clock,
+            backoff=Backoff(rng),
+        )
         self._working: list[asyncio.Task[None]] = []
         self._ensured = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._working = [
             asyncio.create_task(self._ensure(), name="topics"),
-            asyncio.create_task(self._read(), name="telemetry"),
+            asyncio.create_task(self._read(self._telemetry), name="telemetry"),
+            asyncio.create_task(self._read(self._commands), name="commands"),
         ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._telemetry.end()
+        for consumer in (self._telemetry, self._commands):
+            consumer.end()
         if not self._ensured.is_set():
             for task in self._working:
                 task.cancel()
@@ -145,6 +159,19 @@ class KafkaBus:
             [Outgoing(self._topics.events, msgspec.json.encode(each.value), each.queue_id.encode()) for each in events]
         )
 
+    async def bury(self, message: Message, reason: str) -> None:
+        """See `ports.Bus`. In the topic's dead-letter topic, with the place that it came from, and why."""
+        topic, _, place = message.source.partition("/")
+        headers = {
+            SOURCE: OWN.decode(),
+            "x-topic": topic,
+            "x-partition": place.partition("@")[0],
+            "x-offset": str(message.position),
+            "x-error": reason,
+        }
+        encoded = [(name, text.encode()) for name, text in headers.items()]
+        await self._producer.send([Outgoing(f"{topic}{DEAD_LETTERS}", message.value, headers=encoded)])
+
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """See `ports.Bus`. In records."""
         topics = _read_by(queue, job)
@@ -172,12 +199,12 @@ class KafkaBus:
                     f"there is no topic {topic}; make it, or allow that it is made: QM_KAFKA_CREATE_TOPICS"
                 )
         if self.problem:
-            raise Unavailable(f"telemetry cannot be read: {self.problem}")
+            raise Unavailable(f"Kafka cannot be read: {self.problem}")
 
     @property
     def problem(self) -> str:
-        """Why telemetry cannot be read now; empty where it can."""
-        return self._telemetry.problem
+        """Why telemetry or commands cannot be read now; empty where they can."""
+        return self._telemetry.problem or self._commands.problem
 
     # --- inside ---
 
@@ -188,9 +215,9 @@ class KafkaBus:
         while not self._ensured.is_set():
             try:
                 if self._topics.create:
-                    await self._admin.create(
-                        dict.fromkeys(shared, self._topics.partitions), settings=keep, copies=self._topics.copies
-                    )
+                    wanted = dict.fromkeys(shared, self._topics.partitions)
+                    wanted |= dict.fromkeys((f"{topic}{DEAD_LETTERS}" for topic in shared), 1)
+                    await self._admin.create(wanted, settings=keep, copies=self._topics.copies)
                 elif missing := set(shared) - set(await self._admin.partitions(shared)):
                     raise Unavailable(f"there is no topic {', '.join(sorted(missing))}")
                 self._ensured.set()
@@ -198,20 +225,30 @@ class KafkaBus:
                 log.warning("topics are not ready", error=error.message, retry_in=ENSURING)
                 await asyncio.sleep(ENSURING)
 
-    async def _read(self) -> None:
+    async def _read(self, consumer: Consumer) -> None:
         await self._ensured.wait()  # a client that subscribes to a topic that there is not makes it, its own way
-        await self._telemetry.run()
+        await consumer.run()
 
     def _take_in(self, source: str, records: Sequence[ConsumerRecord]) -> Awaitable[object]:
+        return self._listener.telemetry(_messages(source, records))
+
+    def _hear(self, source: str, records: Sequence[ConsumerRecord]) -> Awaitable[object]:
+        return self._listener.commands(_messages(source, records))
+
+    @property
+    def _listener(self) -> Receiver:
         if self._receiver is None:
-            raise Unavailable("nobody has subscribed to telemetry yet")
-        return self._receiver.telemetry(
-            [
-                Message(record.value or b"", record.timestamp / 1000, source, record.offset)
-                for record in records
-                if not _is_own(record)
-            ]
-        )
+            raise Unavailable("nobody listens yet")
+        return self._receiver
+
+
+def _messages(source: str, records: Sequence[ConsumerRecord]) -> list[Message]:
+    """What others have said."""
+    return [
+        Message(record.value or b"", record.timestamp / 1000, source, record.offset)
+        for record in records
+        if not _is_own(record)
+    ]
 
 
 def _is_own(record: ConsumerRecord) -> bool:

@@ -125,8 +125,7 @@ class Consumer:
         self._client, self._failed = client, None
         try:
             client.subscribe([self._topic], listener=_Listener(self))
-            async with asyncio.timeout(STARTING):
-                await client.start()
+            await self._started(client)
             while not self._ending.is_set() and self._access.stamp() == stamp:
                 await self._poll(client)
                 self.problem = ""
@@ -139,6 +138,20 @@ class Consumer:
                 await _abandoned(known.unstored)
             self._partitions.clear()
             self._waiting = 0
+
+    async def _started(self, client: AIOKafkaConsumer) -> None:
+        """Start a client, unless that takes too long, or the end comes before."""
+        starting = asyncio.create_task(client.start(), name=f"start reading {self._topic}")
+        ending = asyncio.create_task(self._ending.wait(), name=f"end reading {self._topic}")
+        await asyncio.wait({starting, ending}, timeout=STARTING, return_when=asyncio.FIRST_COMPLETED)
+        in_time = starting.done()
+        for task in (starting, ending):
+            task.cancel()
+        await asyncio.wait({starting, ending})
+        if in_time:
+            starting.result()
+        elif not self._ending.is_set():
+            raise TimeoutError(f"Kafka has not let us join group {self._group} within {STARTING:.0f} s")
 
     async def _poll(self, client: AIOKafkaConsumer) -> None:
         polled = await client.getmany(timeout_ms=int(POLL * 1000), max_records=POLLED)
