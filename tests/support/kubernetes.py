@@ -100,7 +100,9 @@ async def manager(
     clock = WallClock()
     async with (
         await Api.connect(namespace, timeout=timeout, observe=observe) as api,
-        KubernetesRunner(api, rng=Random(1), clock=clock, secret=SECRET, options=options, patience=patience) as runner,
+        KubernetesRunner(
+            api, rng=Random(1), clock=clock, secret=SECRET, options=options, patience=patience, unheard=True
+        ) as runner,
         SqliteStore(folder) as store,
         InProcessBus(folder, clock=clock) as bus,
     ):

@@ -87,7 +87,7 @@ def read_targets(file: Path | None) -> tuple[Catalogue, Mapping[str, PodOptions]
     return (base, {}) if file is None else read_catalogue(file, base)
 
 
-async def open_bus(settings: Settings, *, clock: Clock, stack: AsyncExitStack) -> Bus:
+async def open_bus(settings: Settings, *, clock: Clock, metrics: Metrics, stack: AsyncExitStack) -> Bus:
     """What carries messages."""
     kafka = settings.kafka
     if not kafka.bootstrap_servers:
@@ -112,7 +112,9 @@ async def open_bus(settings: Settings, *, clock: Clock, stack: AsyncExitStack) -
         copies=kafka.replication,
         retention=kafka.retention,
     )
-    bus = KafkaBus(access, topics, group=kafka.group, clock=clock, rng=Random())  # noqa: S311 - jitter
+    rng = Random()  # noqa: S311 - jitter
+    bus = KafkaBus(access, topics, group=kafka.group, clock=clock, rng=rng, observe=metrics.kafka_event)
+    metrics.before_sample.append(lambda: metrics.kafka_reading(bus.backlogs()))
     return await stack.enter_async_context(bus)
 
 
@@ -150,6 +152,7 @@ async def open_runner(
             patience=Patience(pull=runner_settings.pull_grace, schedule=runner_settings.schedule_grace),
             secret=runner_settings.secret,
             options=pods,
+            unheard=isinstance(bus, InProcessBus),
             observe=metrics.kubernetes_watch,
         )
     )
@@ -178,7 +181,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
         store = await stack.enter_async_context(
             SqliteStore(settings.storage.data_dir, keep=settings.storage.history, observe=metrics.store_operation)
         )
-        bus = await open_bus(settings, clock=clock, stack=stack)
+        bus = await open_bus(settings, clock=clock, metrics=metrics, stack=stack)
         runner = await open_runner(settings, bus, pods, clock=clock, metrics=metrics, stack=stack)
         core = Core(
             store=store,

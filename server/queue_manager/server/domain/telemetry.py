@@ -22,6 +22,8 @@ SIZE_LIMIT: Final = 1024 * 1024
 OWN_PRODUCER: Final = "queue-manager"
 """What the manager's own events on the topic say who they are from."""
 
+_OWN: Final = f'"{OWN_PRODUCER}"'.encode()
+
 DAY: Final = 86400.0
 """A time that is further from the broker's record timestamp is not a wall clock's; seconds."""
 
@@ -169,7 +171,7 @@ def read_any(value: bytes, record_time: float, *, source: str = "", position: in
 
 def is_own(value: bytes) -> bool:
     """Whether a message is one of the manager's own events. Cheap for all others."""
-    if f'"{OWN_PRODUCER}"'.encode() not in value:
+    if _OWN not in value:
         return False
     try:
         return decode(value).get("producer") == OWN_PRODUCER

@@ -8,7 +8,7 @@ contract, status codes, states, kinds; never a queue id. Who counts what is in `
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from time import perf_counter
@@ -160,6 +160,7 @@ class Metrics:
             ("outcome",),
         )
         self._add_kubernetes(shelf)
+        self._add_kafka(shelf)
 
         self.published_events_total = add(Counter, "published_events_total", "Events that went out on the bus.")
         self.outbox_depth = add(Gauge, "outbox_depth", "Queues with events that have not gone out yet.")
@@ -198,6 +199,40 @@ class Metrics:
             "Seconds since the watch of a resource last said anything; bookmarks come about once a minute.",
             ("resource",),
         )
+
+    def _add_kafka(self, shelf: _Shelf) -> None:
+        """What the bus over Kafka is measured by."""
+        add = shelf.add
+        self.kafka_events_total = add(
+            Counter,
+            "kafka_events_total",
+            "What befell topics: rebuild (a client failed and was made anew), dead_letter (a message cannot be read).",
+            ("topic", "event"),
+        )
+        self.kafka_lag_records = add(
+            Gauge,
+            "kafka_lag_records",
+            "Records of a partition that this server has yet to fetch, of those partitions that it reads.",
+            ("topic", "partition"),
+        )
+        self.kafka_unstored_records = add(
+            Gauge,
+            "kafka_unstored_records",
+            "Records of a partition that were fetched and are not stored yet.",
+            ("topic", "partition"),
+        )
+
+    def kafka_event(self, event: str, topic: str) -> None:
+        """Something befell a topic; the bus's `observe`."""
+        self.kafka_events_total.labels(topic, event).inc()
+
+    def kafka_reading(self, backlogs: Mapping[str, Mapping[int, tuple[int, int]]]) -> None:
+        """What waits in the partitions that are read now; others go, others read them."""
+        for gauge, place in ((self.kafka_lag_records, 0), (self.kafka_unstored_records, 1)):
+            gauge.clear()
+            for topic, partitions in backlogs.items():
+                for partition, counts in partitions.items():
+                    gauge.labels(topic, str(partition)).set(counts[place])
 
     def sample(self) -> None:
         """Ask `samples` and all of `before_sample`. Call it on the event loop, before the registry is read."""

@@ -15,7 +15,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
-from queue_manager.server.adapters.kafka.consumer import Consumer
+from queue_manager.server.adapters.kafka.consumer import Consumer, Observe
 from queue_manager.server.adapters.kafka.producer import OWN, SOURCE, Outgoing, Producer
 from queue_manager.server.application.ports import Clock, Message, Publication, Receiver, WorkerCommand
 from queue_manager.server.application.workqueue import Backoff
@@ -61,8 +61,18 @@ class KafkaBus:
 
     name = "kafka"
 
-    def __init__(self, access: Access, topics: Topics, *, group: str, clock: Clock, rng: Random) -> None:
+    def __init__(
+        self,
+        access: Access,
+        topics: Topics,
+        *,
+        group: str,
+        clock: Clock,
+        rng: Random,
+        observe: Observe = lambda *_: None,
+    ) -> None:
         """`group`: of consumer groups whose members share the work; each topic has one of its own."""
+        self._observe = observe
         self._topics = topics
         self._clock = clock
         self._receiver: Receiver | None = None
@@ -76,6 +86,7 @@ class KafkaBus:
             take=self._take_in,
             clock=clock,
             backoff=Backoff(rng),
+            observe=observe,
         )
         self._commands = Consumer(
             access,
@@ -85,6 +96,7 @@ class KafkaBus:
             take=self._hear,
             clock=clock,
             backoff=Backoff(rng),
+            observe=observe,
         )
         self._working: list[asyncio.Task[None]] = []
         self._ensured = asyncio.Event()
@@ -171,6 +183,7 @@ class KafkaBus:
         }
         encoded = [(name, text.encode()) for name, text in headers.items()]
         await self._producer.send([Outgoing(f"{topic}{DEAD_LETTERS}", message.value, headers=encoded)])
+        self._observe("dead_letter", topic)
 
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """See `ports.Bus`. In records."""
@@ -205,6 +218,10 @@ class KafkaBus:
     def problem(self) -> str:
         """Why telemetry or commands cannot be read now; empty where they can."""
         return self._telemetry.problem or self._commands.problem
+
+    def backlogs(self) -> Mapping[str, Mapping[int, tuple[int, int]]]:
+        """By topic: see `Consumer.backlog`."""
+        return {self._topics.events: self._telemetry.backlog(), self._topics.control: self._commands.backlog()}
 
     # --- inside ---
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -51,6 +51,10 @@ Take = Callable[[str, Sequence[ConsumerRecord]], Awaitable[object]]
 the awaitable is done when they are stored. Raises `Unavailable`."""
 
 
+Observe = Callable[[str, str], None]
+"""Told of what befalls a topic: `rebuild` of a client, `dead_letter`."""
+
+
 @dataclass(slots=True)
 class _Partition:
     """What was read of a partition and is not committed yet."""
@@ -70,12 +74,21 @@ class Consumer:
     """Reads while `run` runs."""
 
     def __init__(
-        self, access: Access, admin: Admin, *, topic: str, group: str, take: Take, clock: Clock, backoff: Backoff
+        self,
+        access: Access,
+        admin: Admin,
+        *,
+        topic: str,
+        group: str,
+        take: Take,
+        clock: Clock,
+        backoff: Backoff,
+        observe: Observe = lambda *_: None,
     ) -> None:
         """`take` is given what comes in."""
+        self._observe = observe
         self.problem = "not connected yet"
         """Why nothing can be read now; empty where it can."""
-        self.rebuilds = 0
         self._access = access
         self._admin = admin
         self._topic = topic
@@ -94,6 +107,15 @@ class Consumer:
         """Have `run` come to its end: what is stored is committed, and the group is left."""
         self._ending.set()
 
+    def backlog(self) -> Mapping[int, tuple[int, int]]:
+        """By partition that we read: how many records have not been fetched, as far as is known, and not been stored."""
+        found = {}
+        for tp, known in self._partitions.items():
+            end = self._client.highwater(tp) if self._client is not None else None
+            unstored = sum(count for _, count, _ in known.unstored)
+            found[tp.partition] = (max(0, end - known.position) if end is not None else 0, unstored)
+        return found
+
     async def run(self) -> None:
         """Read until `end` is called."""
         while not self._ending.is_set():
@@ -101,7 +123,7 @@ class Consumer:
                 await self._read()
             except (KafkaError, OSError, TimeoutError, Unavailable) as error:
                 self.problem = error.message if isinstance(error, Unavailable) else told(error)
-                self.rebuilds += 1
+                self._observe("rebuild", self._topic)
                 delay = self._backoff.failed(self._topic)
                 log.warning("reading failed", topic=self._topic, error=self.problem, retry_in=round(delay, 3))
                 with suppress(TimeoutError):

@@ -50,8 +50,6 @@ class Producer:
         self._stamp: tuple[float, ...] = ()
         self._opening = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
-        self.rebuilds = 0
-        """How often it had to be made anew."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,7 +107,6 @@ class Producer:
         if client is None or client is not self._opened:
             return
         self._opened = None
-        self.rebuilds += 1
         task = asyncio.create_task(stopped(client), name="end a Kafka producer")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

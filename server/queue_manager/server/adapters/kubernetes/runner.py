@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import Container, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
@@ -65,13 +66,18 @@ class KubernetesRunner:
         clock: Clock,
         patience: Patience = PATIENT,
         start_allowance: float = manifest.START_ALLOWANCE,
+        unheard: bool = False,
         observe: Observe = lambda *_: None,
     ) -> None:
-        """`secret`: the Secret with the platform's secrets. `options`: by target; others have the defaults."""
+        """`secret`: the Secret with the platform's secrets. `options`: by target; others have the defaults.
+
+        `unheard`: no bus reaches the workers, so that nobody need wait for the last words of one that has ended.
+        """
         self._api = api
         self._secret = secret
         self._options = options or {}
         self._start_allowance = start_allowance
+        self._unheard = unheard
         self._launches: dict[str, asyncio.Task[WorkerStatus | Refused]] = {}
         self._workers = Workers(api, rng=rng, clock=clock, patience=patience, launching=self._launches, observe=observe)
         self._permissions = Permissions(api)
@@ -110,7 +116,8 @@ class KubernetesRunner:
         under_way = [task for key in workers if (task := self._launches.get(key.name)) is not None]
         if under_way:
             await asyncio.wait(under_way)
-        return await self._workers.observe(workers)
+        found = await self._workers.observe(workers)
+        return [replace(status, telemetry_complete=True) for status in found] if self._unheard else found
 
     async def delete(self, worker: WorkerKey, *, grace: float) -> None:
         """See `ports.Runner`. The least grace that Kubernetes has is a second.

@@ -1,0 +1,214 @@
+"""What a consumer of Kafka does with what it polls, on a client that is played; the real one is in the contract suite."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
+
+from queue_manager.server.adapters.kafka import consumer as module
+from queue_manager.server.adapters.kafka.access import Access
+from queue_manager.server.adapters.kafka.consumer import Consumer
+from queue_manager.server.application.workqueue import Backoff
+from queue_manager.server.domain.errors import Unavailable
+from tests.support.local_workers import WallClock, until
+
+TP = TopicPartition("events", 0)
+
+
+class Broker:
+    """What clients poll, and what they have committed. A poll may be an error."""
+
+    def __init__(self) -> None:
+        self.polls: deque[Any] = deque()
+        self.committed: tuple[int, str] = (-1, "")
+        self.clients = 0
+        self.stopped = 0
+
+    async def asked(self, group: str, wanted: Any) -> dict[TopicPartition, tuple[int, str]]:
+        """As `Admin.committed`."""
+        del group
+        return dict.fromkeys(wanted, self.committed)
+
+
+class Client:
+    """As aiokafka's, as far as it is used."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._listener: Any = None
+        self._client = SimpleNamespace(close=self._nothing)
+        broker.clients += 1
+
+    async def _nothing(self) -> None:
+        """End."""
+
+    def subscribe(self, topics: Sequence[str], *, listener: Any) -> None:
+        """Remember who wants to be told."""
+        assert topics == ["events"]
+        self._listener = listener
+
+    async def start(self) -> None:
+        """One partition is ours."""
+        await self._listener.on_partitions_assigned({TP})
+
+    async def stop(self) -> None:
+        """Leave, which takes it away."""
+        self._broker.stopped += 1
+        await self._listener.on_partitions_revoked({TP})
+
+    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
+        """The next poll."""
+        del timeout_ms, max_records
+        await asyncio.sleep(0.001)
+        polled = self._broker.polls.popleft() if self._broker.polls else []
+        if isinstance(polled, Exception):
+            raise polled
+        return {TP: [SimpleNamespace(offset=offset) for offset in polled]} if polled else {}
+
+    async def commit(self, offsets: Any) -> None:
+        """Remember it."""
+        self._broker.committed = (offsets[TP].offset, offsets[TP].metadata)
+
+    def paused(self) -> set[TopicPartition]:
+        """None."""
+        return set()
+
+    def highwater(self, tp: TopicPartition) -> int:
+        """How far the partition goes."""
+        assert tp == TP
+        return 9
+
+
+class Reading:
+    """A consumer that runs, and what it has handed on."""
+
+    consumer: Consumer
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, int]] = []
+        self.unstored: list[asyncio.Future[None]] = []
+        self.events: list[str] = []
+        self.stores = True
+
+    def take(self, source: str, records: Sequence[Any]) -> asyncio.Future[None]:
+        """As the core does."""
+        self.taken += [(source, record.offset) for record in records]
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.stores:
+            stored.set_result(None)
+        else:
+            self.unstored.append(stored)
+        return stored
+
+
+@asynccontextmanager
+async def reading(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Reading]:
+    """Run a consumer on this broker."""
+    monkeypatch.setattr(module, "AIOKafkaConsumer", lambda **_: Client(broker))
+    monkeypatch.setattr(module, "COMMIT_EVERY", 0.0)
+    monkeypatch.setattr(module, "stopped", lambda client: client.stop())
+    read = Reading()
+    read.consumer = Consumer(
+        Access(bootstrap_servers="nowhere:1"),
+        SimpleNamespace(committed=broker.asked),  # type: ignore[arg-type]
+        topic="events",
+        group="g",
+        take=read.take,
+        clock=WallClock(),
+        backoff=Backoff(Random(1)),
+        observe=lambda event, _: read.events.append(event),
+    )
+    running = asyncio.create_task(read.consumer.run())
+    try:
+        yield read
+    finally:
+        read.consumer.end()
+        await asyncio.wait_for(running, 5)
+
+
+async def test_what_is_stored_is_committed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order: a batch that is stored before an earlier one waits for that."""
+    broker = Broker()
+    async with reading(broker, monkeypatch) as read:
+        read.stores = False
+        broker.polls += [[0, 1], [2], [3]]
+        await until(lambda: len(read.taken) == 4)
+        read.unstored[1].set_result(None)
+        await asyncio.sleep(0.02)
+        assert broker.committed[0] == -1
+        assert read.consumer.backlog() == {0: (5, 4)}
+        read.unstored[0].set_result(None)
+        await until(lambda: broker.committed[0] == 3)
+        read.unstored[2].set_result(None)
+        await until(lambda: broker.committed[0] == 4)
+        assert read.consumer.problem == ""
+
+
+async def test_a_client_that_fails_is_made_anew_and_goes_on_from_what_was_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same life of the topic: what is read again is known by its position."""
+    broker = Broker()
+    async with reading(broker, monkeypatch) as read:
+        broker.polls += [[0, 1], KafkaConnectionError("cut"), [2, 3]]
+        await until(lambda: len(read.taken) == 4)
+        await until(lambda: broker.committed[0] == 4)
+    assert (broker.clients, broker.stopped, read.events) == (2, 2, ["rebuild"])
+    assert len({source for source, _ in read.taken}) == 1
+
+
+async def test_a_topic_that_was_made_again_is_another_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its offsets begin at nought, and are no repetitions."""
+    broker = Broker()
+    broker.committed = (500, "1a2b")
+    async with reading(broker, monkeypatch) as read:
+        broker.polls += [[500, 501], [0, 1]]
+        await until(lambda: len(read.taken) == 4)
+        await until(lambda: broker.committed[0] == 2)
+    sources = [source for source, _ in read.taken]
+    assert sources[:2] == ["events/0@1a2b"] * 2
+    assert sources[2] == sources[3] != sources[0]
+    assert broker.committed[1] == sources[2].partition("@")[2]
+
+
+async def test_what_could_not_be_stored_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is committed."""
+    broker = Broker()
+    async with reading(broker, monkeypatch) as read:
+        read.stores = False
+        broker.polls += [[0, 1]]
+        await until(lambda: len(read.unstored) == 1)
+        read.stores = True
+        read.unstored[0].set_exception(Unavailable("the store is down"))
+        await until(lambda: read.events == ["rebuild"])
+        assert broker.committed[0] == -1
+        broker.polls += [[0, 1]]
+        await until(lambda: broker.committed[0] == 2)
+    assert [offset for _, offset in read.taken] == [0, 1, 0, 1]
+
+
+async def test_a_group_whose_offsets_cannot_be_asked_for_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what was polled would be passed over for good."""
+    broker = Broker()
+    refusals = iter([True])
+
+    async def asked(group: str, wanted: Any) -> Any:
+        if next(refusals, False):
+            raise Unavailable("the coordinator is away")
+        return await Broker.asked(broker, group, wanted)
+
+    monkeypatch.setattr(broker, "asked", asked)
+    async with reading(broker, monkeypatch) as read:
+        await until(lambda: read.consumer.problem == "the coordinator is away")
+        broker.polls += [[0, 1]]
+        await until(lambda: len(read.taken) == 2)
+        await until(lambda: broker.committed[0] == 2)
