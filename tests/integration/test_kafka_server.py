@@ -41,8 +41,7 @@ def access() -> dict[str, str]:
     return {"KAFKA_BOOTSTRAP_SERVERS": SECURE, **credentials}
 
 
-@pytest.fixture
-def topics() -> dict[str, str]:
+def own_topics() -> dict[str, str]:
     """Topics of a test's own."""
     unique = uuid.uuid4().hex[:8]
     return {
@@ -51,6 +50,12 @@ def topics() -> dict[str, str]:
         "QM_KAFKA_GROUP": f"qm-{unique}",
         "QM_KAFKA_PARTITIONS": "3",
     }
+
+
+@pytest.fixture
+def topics() -> dict[str, str]:
+    """Topics of a test's own."""
+    return own_topics()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ A message carries no data, only how many records it stands for.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from queue_manager.server.adapters.inprocess.topics import DataTopic
@@ -70,14 +70,18 @@ class KafkaSource:
 
     read_so_far = 0
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
-        """A producer that has been started."""
+    def __init__(self, producer: AIOKafkaProducer, topic: str, passing: type[Exception]) -> None:
+        """A producer that has been started. `passing`: what it raises where the broker is away."""
+        self._passing = passing
         self._producer = producer
         self._topic = topic
 
     async def write(self, records: int) -> None:
-        """See `Topic`."""
-        await self._producer.send_and_wait(self._topic, b"%d" % records)
+        """See `Topic`. A broker that is away is waited for: to write twice does less harm than to lose."""
+        while True:
+            with suppress(self._passing):
+                await self._producer.send_and_wait(self._topic, b"%d" % records)
+                return
 
     async def read(self) -> None:
         """See `Topic`."""
@@ -86,8 +90,9 @@ class KafkaSource:
 class KafkaSink:
     """What a connector has of a Kafka topic."""
 
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
-        """A consumer that has been started."""
+    def __init__(self, consumer: AIOKafkaConsumer, passing: type[Exception]) -> None:
+        """A consumer that has been started. `passing`: what it raises where the broker is away."""
+        self._passing = passing
         self._consumer = consumer
         self.read_so_far = 0
 
@@ -95,11 +100,12 @@ class KafkaSink:
         """See `Topic`."""
 
     async def read(self) -> None:
-        """See `Topic`."""
-        polled = await self._consumer.getmany(timeout_ms=0)
-        self.read_so_far += sum(int(record.value) for records in polled.values() for record in records)
-        if polled:
-            await self._consumer.commit()
+        """See `Topic`. What could not be committed is committed with what comes next."""
+        with suppress(self._passing):
+            polled = await self._consumer.getmany(timeout_ms=0)
+            self.read_so_far += sum(int(record.value) for records in polled.values() for record in records)
+            if polled:
+                await self._consumer.commit()
 
 
 @asynccontextmanager
@@ -109,16 +115,17 @@ async def topic(settings: Settings, environment: Environment) -> AsyncIterator[T
         yield NoTopic()
     elif environment.bootstrap_servers:
         from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # noqa: PLC0415 - only where there is a broker
+        from aiokafka.errors import KafkaError  # noqa: PLC0415
 
         from queue_manager.worker.kafka import options  # noqa: PLC0415
 
         if settings.kind == "loader":
             async with AIOKafkaProducer(**options(environment), acks="all") as producer:
-                yield KafkaSource(producer, settings.topic)
+                yield KafkaSource(producer, settings.topic, KafkaError)
         else:
             reading = {"group_id": settings.group, "auto_offset_reset": "latest", "enable_auto_commit": False}
             async with AIOKafkaConsumer(settings.topic, **options(environment), **reading) as consumer:
-                yield KafkaSink(consumer)
+                yield KafkaSink(consumer, KafkaError)
     elif settings.topics:
         yield FileTopic(DataTopic(settings.topics, settings.topic), settings.group)
     else:

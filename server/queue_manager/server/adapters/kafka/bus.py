@@ -32,7 +32,7 @@ DEAD_LETTERS: Final = ".dlq"
 """What the name of a topic ends in that has the messages of another one that nobody can read."""
 
 ENSURING: Final = 30.0
-"""Seconds between two looks at whether the topics are there, while they are not."""
+"""Seconds between two looks at whether the topics are there."""
 
 CHECKING: Final = 3.0
 """Seconds in which the brokers have to answer to count as there."""
@@ -98,12 +98,11 @@ class KafkaBus:
             backoff=Backoff(rng),
             observe=observe,
         )
-        self._working: list[asyncio.Task[None]] = []
         self._ensured = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._working = [
-            asyncio.create_task(self._ensure(), name="topics"),
+        self._ensuring = asyncio.create_task(self._ensure(), name="topics")
+        self._reading = [
             asyncio.create_task(self._read(self._telemetry), name="telemetry"),
             asyncio.create_task(self._read(self._commands), name="commands"),
         ]
@@ -114,10 +113,9 @@ class KafkaBus:
     ) -> None:
         for consumer in (self._telemetry, self._commands):
             consumer.end()
-        if not self._ensured.is_set():
-            for task in self._working:
-                task.cancel()
-        await asyncio.wait(self._working)
+        self._ensured.set()  # also those end that wait for it
+        self._ensuring.cancel()
+        await asyncio.wait([self._ensuring, *self._reading])
         await self._producer.__aexit__(None, None, None)
         await self._admin.__aexit__(None, None, None)
 
@@ -226,21 +224,23 @@ class KafkaBus:
     # --- inside ---
 
     async def _ensure(self) -> None:
-        """Have the topics that everybody shares made, if that is ours to do."""
+        """Have the topics that everybody shares made, if that is ours to do; also when somebody has removed them."""
         shared = [self._topics.control, self._topics.events]
+        wanted = dict.fromkeys(shared, self._topics.partitions)
+        wanted |= dict.fromkeys((f"{topic}{DEAD_LETTERS}" for topic in shared), 1)
         keep = {"retention.ms": str(int(self._topics.retention * 1000))}
-        while not self._ensured.is_set():
+        while True:
             try:
-                if self._topics.create:
-                    wanted = dict.fromkeys(shared, self._topics.partitions)
-                    wanted |= dict.fromkeys((f"{topic}{DEAD_LETTERS}" for topic in shared), 1)
-                    await self._admin.create(wanted, settings=keep, copies=self._topics.copies)
-                elif missing := set(shared) - set(await self._admin.partitions(shared)):
-                    raise Unavailable(f"there is no topic {', '.join(sorted(missing))}")
+                missing = set(wanted) - set(await self._admin.partitions(wanted))
+                if self._topics.create and missing:
+                    making = {topic: count for topic, count in wanted.items() if topic in missing}
+                    await self._admin.create(making, settings=keep, copies=self._topics.copies)
+                elif missing & set(shared):
+                    raise Unavailable(f"there is no topic {', '.join(sorted(missing & set(shared)))}")
                 self._ensured.set()
             except Unavailable as error:
                 log.warning("topics are not ready", error=error.message, retry_in=ENSURING)
-                await asyncio.sleep(ENSURING)
+            await asyncio.sleep(ENSURING)
 
     async def _read(self, consumer: Consumer) -> None:
         await self._ensured.wait()  # a client that subscribes to a topic that there is not makes it, its own way
