@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from queue_manager.server.domain.model import StopMode
-from queue_manager.server.domain.telemetry import Unreadable, decode
+from queue_manager.server.domain.telemetry import decode
 
 EVERY_QUEUE: Final = frozenset({"*", "all"})
 """As a `queue_id` of a stop by others: every queue that has not ended."""
@@ -69,6 +69,3 @@ def _mode(value: object) -> StopMode | None:
         return StopMode.GRACEFUL
     name = value.upper().removeprefix("STOP_MODE_") if isinstance(value, str) else ""
     return StopMode(name) if name in set(StopMode) else None
-
-
-__all__ = ["ENVELOPE", "EVERY_QUEUE", "Command", "CommandKind", "Unreadable", "read_command"]

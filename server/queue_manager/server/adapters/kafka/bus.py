@@ -15,7 +15,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
-from queue_manager.server.adapters.kafka.consumer import Consumer, Observe
+from queue_manager.server.adapters.kafka.consumer import Consumer, Observe, Take
 from queue_manager.server.adapters.kafka.producer import OWN, SOURCE, Outgoing, Producer
 from queue_manager.server.application.ports import Clock, Message, Publication, Receiver, WorkerCommand
 from queue_manager.server.application.workqueue import Backoff
@@ -78,26 +78,21 @@ class KafkaBus:
         self._receiver: Receiver | None = None
         self._admin = Admin(access, rng=rng)
         self._producer = Producer(access)
-        self._telemetry = Consumer(
-            access,
-            self._admin,
-            topic=topics.events,
-            group=f"{group}-events",
-            take=self._take_in,
-            clock=clock,
-            backoff=Backoff(rng),
-            observe=observe,
-        )
-        self._commands = Consumer(
-            access,
-            self._admin,
-            topic=topics.control,
-            group=f"{group}-control",
-            take=self._hear,
-            clock=clock,
-            backoff=Backoff(rng),
-            observe=observe,
-        )
+
+        def reading(topic: str, role: str, take: Take) -> Consumer:
+            return Consumer(
+                access,
+                self._admin,
+                topic=topic,
+                group=f"{group}-{role}",
+                take=take,
+                clock=clock,
+                backoff=Backoff(rng),
+                observe=observe,
+            )
+
+        self._telemetry = reading(topics.events, "events", self._take_in)
+        self._commands = reading(topics.control, "control", self._hear)
         self._ensured = asyncio.Event()
 
     async def __aenter__(self) -> Self:

@@ -70,6 +70,11 @@ class _Partition:
     done: int = NOTHING
     committed: int = NOTHING
 
+    @property
+    def waiting(self) -> int:
+        """How many records of it are not stored yet."""
+        return sum(count for _, count, _ in self.unstored)
+
 
 class Consumer:
     """Reads while `run` runs."""
@@ -101,7 +106,6 @@ class Consumer:
         self._client: AIOKafkaConsumer | None = None
         self._failed: Unavailable | None = None
         self._ending = asyncio.Event()
-        self._waiting = 0
         self._committed_at = 0.0
 
     def end(self) -> None:
@@ -113,8 +117,7 @@ class Consumer:
         found = {}
         for tp, known in self._partitions.items():
             end = self._client.highwater(tp) if self._client is not None else None
-            unstored = sum(count for _, count, _ in known.unstored)
-            found[tp.partition] = (max(0, end - known.position) if end is not None else 0, unstored)
+            found[tp.partition] = (max(0, end - known.position) if end is not None else 0, known.waiting)
         return found
 
     async def run(self) -> None:
@@ -160,7 +163,6 @@ class Consumer:
             for known in self._partitions.values():
                 await _abandoned(known.unstored)
             self._partitions.clear()
-            self._waiting = 0
 
     async def _started(self, client: AIOKafkaConsumer) -> None:
         """Start a client, unless that takes too long, or the end comes before."""
@@ -191,21 +193,20 @@ class Consumer:
             # Of a coroutine we make a task, which is ours to cancel; a future is somebody else's.
             stored = taken if isinstance(taken, asyncio.Future) else asyncio.create_task(_done(taken), name="store")
             known.unstored.append((known.position, len(records), stored))
-            self._waiting += len(records)
         self._count_done()
         if monotonic() > self._committed_at + COMMIT_EVERY:
             await self._commit()
+        waiting = sum(known.waiting for known in self._partitions.values())
         with suppress(IllegalStateError):  # a partition has just been taken away
-            if self._waiting > UNSTORED and not client.paused():
+            if waiting > UNSTORED and not client.paused():
                 client.pause(*client.assignment())
-            elif self._waiting < UNSTORED / 2 and client.paused():
+            elif waiting < UNSTORED / 2 and client.paused():
                 client.resume(*client.paused())
 
     def _count_done(self) -> None:
         for known in self._partitions.values():
             while known.unstored and known.unstored[0][2].done():
-                offset, count, stored = known.unstored.popleft()
-                self._waiting -= count
+                offset, _, stored = known.unstored.popleft()
                 if (error := stored.exception()) is not None:
                     raise Unavailable(f"what was read of {known.source} was not stored: {told(error)}") from error
                 known.done = offset
@@ -248,8 +249,6 @@ class Consumer:
         """Offsets begin at nought in a topic that was deleted and made again, so each life of it has a name of its own."""
         if offset == NOTHING:
             note = format(int(self._clock.now() * 1000), "x")
-        if (before := self._partitions.get(tp)) is not None:
-            self._waiting -= sum(count for _, count, _ in before.unstored)
         source = f"{tp.topic}/{tp.partition}" + (f"@{note}" if note else "")
         self._partitions[tp] = _Partition(source, note, max(offset, 0), deque())
 
@@ -261,8 +260,7 @@ class Consumer:
             await asyncio.wait(waiting, timeout=SETTLING)
         if gone and self._client is not None:
             await self._commit(gone)
-        for tp, known in gone.items():
-            self._waiting -= sum(count for _, count, _ in known.unstored)
+        for tp in gone:
             self._partitions.pop(tp, None)
 
 
