@@ -2,7 +2,7 @@
 
 An HTML comment before a fenced block says what it is: `<!-- run: NAME -->` is run by bash or Python in the project's
 folder, `<!-- shows: NAME -->` is what that prints. A line `…` there stands for any lines, and a line's trailing `…` for
-its rest; ids, times, numbers and names of users may differ, and so may spaces.
+its rest; ids, times, numbers and names of users may differ, and so may spaces, and which changes of jobs come in one line.
 """
 
 from __future__ import annotations
@@ -63,13 +63,20 @@ def block(kind: str, name: str) -> Block:
     return found[0]
 
 
+TOGETHER = re.compile(r"^(TIME rev N) (.+)$")
+"""Changes that came in one update stand in one line, after "; " each; which do is a matter of time."""
+
+
 def normalised(text: str) -> Iterator[str]:
     """The lines that are not empty, less what differs each time."""
     for line in ESCAPES.sub("", text).replace("\r", "\n").splitlines():
         for pattern, replacement in DIFFERS:
             line = re.sub(pattern, replacement, line)  # noqa: PLW2901
-        if line.strip():
-            yield line.strip()
+        line = line.strip()  # noqa: PLW2901
+        if changes := TOGETHER.match(line):
+            yield from (f"{changes[1]} {change}" for change in changes[2].split("; "))
+        elif line:
+            yield line
 
 
 def missing(printed: str, shown: str) -> str:
@@ -181,3 +188,6 @@ def test_what_was_not_printed_is_found() -> None:
     assert not missing(printed, "rev 1 one; …")
     assert missing(printed, "rev 1 three\nrev 1 one; two") == "rev N one; two"
     assert missing(printed, "wf-a-b-abc123 FAILED after 0:12") == "ID FAILED after N"
+    watched = "2026-11-24T08:46:05Z rev 3 a RUNNING; b RUNNING\n2026-11-24T08:46:06Z rev 4 a FINISHED (DRAINED: all read); c LOST\n"
+    assert not missing(watched, "2026-11-24T08:46:05Z rev 8 a RUNNING; …\n2026-11-24T08:46:05Z rev 9 a FINISHED (DRAINED: all read)")
+    assert missing(watched, "2026-11-24T08:46:05Z rev 8 a FINISHED") == "TIME rev N a FINISHED"
