@@ -137,6 +137,8 @@ class InProcessBus:
 
     async def prepare(self, queue: Queue) -> None:
         """See `ports.Bus`. Groups begin at a topic's start by themselves, and surplus stops end with their worker."""
+        if self._workers is None:
+            return  # nobody would write to a topic here, or read it
         topics = self._all_topics(queue)
         await self._in_thread(lambda: _each(DataTopic.create, topics))
 

@@ -7,8 +7,9 @@ are UTC seconds since the epoch; what is absent has its default.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -178,40 +179,66 @@ class Status(Object, frozen=True):
     code: int = 0
 
 
-class Kept(Protocol):
-    """An object with its metadata and its status."""
+class Named(Protocol):
+    """An object with its metadata."""
 
     @property
     def metadata(self) -> Metadata:
         """Its name, uid and version."""
+
+
+class Kept(Named, Protocol):
+    """One with a status, too."""
 
     @property
     def status(self) -> object:
         """How it stands, as far as it is read."""
 
 
-T = TypeVar("T")
 M = TypeVar("M", bound=Message)
+K = TypeVar("K", bound=Named)
 
 
 @dataclass(frozen=True, slots=True)
-class Listed(Generic[T]):
+class Listed(Generic[K]):
     """A page of a list."""
 
-    items: Sequence[T]
+    items: Sequence[K]
     version: str
     """Of the list; from there it can be watched."""
     more: str
     """By which the next page is asked for; empty: there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
-    """A kind of objects: how one is read, and a list of them. Both raise `ValueError` for what is none."""
+class Kind(Generic[K, M]):
+    """A kind of objects: how one is read, and a list of them."""
 
-    resource: str
-    read: Callable[[bytes], T]
-    read_list: Callable[[bytes], Listed[T]]
+    def __init__(self, resource: str, one: type[M], many: type[Any], convert: Callable[[M], K]) -> None:
+        """`one` and `many` are its messages; `convert` makes of the first what is kept of an object."""
+        self.resource: Final = resource
+        self._one = one
+        self._many = many
+        self._convert = convert
+
+    def read(self, raw: bytes, known: Mapping[str, K] = MappingProxyType({})) -> K:
+        """An object. One that is `known`, by its name, in this very version is not made anew. Raises `ValueError`."""
+        return self._made(_unwrapped(raw, self._one), known)
+
+    def read_list(self, raw: bytes, known: Mapping[str, K] = MappingProxyType({})) -> Listed[K]:
+        """A page of a list; otherwise like `read`."""
+        page = _unwrapped(raw, self._many)
+        return Listed(
+            [self._made(item, known) for item in page.items],
+            _text(page.metadata.resource_version),
+            _text(page.metadata.continue_token),
+        )
+
+    def _made(self, found: Any, known: Mapping[str, K]) -> K:
+        metadata = found.metadata
+        before = known.get(_text(metadata.name))
+        if before is not None and before.metadata.resource_version == _text(metadata.resource_version):
+            return before
+        return self._convert(found)
 
 
 def read_status(raw: bytes) -> Status:
@@ -329,18 +356,6 @@ def _parsed(raw: bytes, kind: type[M]) -> M:
         raise ValueError(f"no {kind.DESCRIPTOR.name}: {error}") from error
 
 
-def _kind(resource: str, one: type[M], many: type[Any], convert: Callable[[M], T]) -> Kind[T]:
-    def read_list(raw: bytes) -> Listed[T]:
-        page = _unwrapped(raw, many)
-        return Listed(
-            [convert(item) for item in page.items],
-            _text(page.metadata.resource_version),
-            _text(page.metadata.continue_token),
-        )
-
-    return Kind(resource, lambda raw: convert(_unwrapped(raw, one)), read_list)
-
-
-JOBS: Final = _kind("jobs", wire.Job, wire.JobList, _job)
-PODS: Final = _kind("pods", wire.Pod, wire.PodList, _pod)
-EVENTS: Final = _kind("events", wire.Event, wire.EventList, _event)
+JOBS: Final = Kind("jobs", wire.Job, wire.JobList, _job)
+PODS: Final = Kind("pods", wire.Pod, wire.PodList, _pod)
+EVENTS: Final = Kind("events", wire.Event, wire.EventList, _event)

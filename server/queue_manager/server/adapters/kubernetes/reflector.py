@@ -12,13 +12,13 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 from time import monotonic
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 from msgspec.structs import replace
 
 from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
-from queue_manager.server.adapters.kubernetes.objects import Kept, Kind, number, read_status, read_watch_event
+from queue_manager.server.adapters.kubernetes.objects import Kept, Kind, Listed, number, read_status, read_watch_event
 from queue_manager.server.application.workqueue import Backoff
 
 log = structlog.get_logger(__name__)
@@ -48,6 +48,8 @@ def is_news(known: Kept | None, item: Kept) -> bool:
     """Whether anything that is read here has changed; most of what controllers write of an object is not."""
     if known is None:
         return True
+    if known is item:
+        return False
     before, after = known.metadata, item.metadata
     if before.resource_version == after.resource_version:
         return False
@@ -64,7 +66,7 @@ class Reflector(Generic[K]):
     def __init__(
         self,
         api: Api,
-        kind: Kind[K],
+        kind: Kind[K, Any],
         selector: str,
         *,
         changed: Callable[[K], None],
@@ -118,6 +120,10 @@ class Reflector(Generic[K]):
                 await asyncio.sleep(delay)
             await asyncio.sleep(PAUSE)
 
+    def read(self, raw: bytes) -> K:
+        """An object, as the API answers it. Raises `ValueError`."""
+        return self._kind.read(raw, self.objects)
+
     def put(self, item: K) -> K:
         """Take in an object that the API has just given to the caller, unless the watch is that far already.
 
@@ -137,7 +143,7 @@ class Reflector(Generic[K]):
         query = {"labelSelector": self._selector, "limit": str(PAGE)}
         while True:
             try:
-                page = await self._api.ask(self._kind.read_list, "list", self._resource, query=query)
+                page = await self._api.ask(self._read_list, "list", self._resource, query=query)
             except Refusal as error:
                 if error.code == 410:  # the list changed too much between two of its pages
                     raise Gone from error
@@ -162,6 +168,9 @@ class Reflector(Generic[K]):
         for gone in before.values():
             self._changed(gone)
 
+    def _read_list(self, raw: bytes) -> Listed[K]:
+        return self._kind.read_list(raw, self.objects)
+
     async def _watch(self) -> None:
         """Follow until the server ends the watch. Raises `Gone`, `Refusal`, `NoAnswer`."""
         query = {
@@ -185,7 +194,7 @@ class Reflector(Generic[K]):
             if status.code == 410:
                 raise Gone(status.message)
             raise Refusal(status.code, status)
-        item = self._kind.read(raw)
+        item = self.read(raw)
         name = item.metadata.name
         self._version = item.metadata.resource_version
         self._heard()

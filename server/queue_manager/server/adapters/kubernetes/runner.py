@@ -20,7 +20,6 @@ import structlog
 from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import LOCKED_OUT, Api, NoAnswer, NotSent, Refusal
 from queue_manager.server.adapters.kubernetes.diagnosis import PATIENT, RUNNER, Patience, hash_of
-from queue_manager.server.adapters.kubernetes.objects import JOBS
 from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.permissions import Permissions
 from queue_manager.server.adapters.kubernetes.reflector import Observe
@@ -235,9 +234,8 @@ class KubernetesRunner:
     async def _launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
         try:
             async with self._mutations:
-                made = await self._api.ask(
-                    JOBS.read, "create", "jobs", body=self._manifest(spec), query=AS_IT_IS, metadata_only=True
-                )
+                read, body = self._workers.jobs.read, self._manifest(spec)
+                made = await self._api.ask(read, "create", "jobs", body=body, query=AS_IT_IS, metadata_only=True)
         except Refusal as refusal:
             if refusal.code == 409 and refusal.reason == "AlreadyExists":
                 return await self._adopt(spec.key)

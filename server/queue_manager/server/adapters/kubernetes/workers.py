@@ -133,7 +133,7 @@ class Workers:
         """The Job, asked afresh."""
         with needed(f"get job {name}"):
             try:
-                job = await self._api.ask(JOBS.read, "get", JOBS.resource, name)
+                job = await self._api.ask(self.jobs.read, "get", JOBS.resource, name)
             except Refusal as refusal:
                 if refusal.code == 404 and refusal.reason == "NotFound":
                     self.jobs.drop(name)
