@@ -1,16 +1,19 @@
 """The Queue Manager to be measured: all of it that is on a caller's way, and a runner that starts no processes.
 
-`python -m bench.manager memory|sqlite DIR [held]` keeps its queues in memory, or in SQLite in that directory; `held`:
-launches wait. Everything else is what `queue-manager serve` has: the core, the gRPC layer, the metrics.
+`python -m bench.manager memory|sqlite DIR [held] [kafka]` keeps its queues in memory, or in SQLite in that directory;
+`held`: launches wait; `kafka`: it speaks over the broker that the environment names. Everything else is what
+`queue-manager serve` has: the core, the gRPC layer, the metrics.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import monotonic, time
@@ -23,10 +26,11 @@ from queue_manager.server.adapters.inprocess.bus import InProcessBus
 from queue_manager.server.adapters.inprocess.clock import SystemClock
 from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.adapters.sqlite.store import SqliteStore
-from queue_manager.server.app import calm_collector
+from queue_manager.server.app import calm_collector, open_bus
 from queue_manager.server.application.core import Core, CoreSettings
-from queue_manager.server.application.ports import Record, StateStore
+from queue_manager.server.application.ports import Bus, Record, StateStore
 from queue_manager.server.domain.builtin import builtin_catalogue
+from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.history import Event
 from queue_manager.server.domain.history import record as next_revision
 from queue_manager.server.domain.launch import LaunchSpec, Platform, WorkerKey
@@ -38,8 +42,10 @@ from queue_manager.server.observability.metrics import Metrics
 from queue_manager.server.rpc.convert import encode_event
 from queue_manager.server.rpc.encoder import QueueEncoder
 from queue_manager.server.rpc.health import Health
+from queue_manager.server.rpc.requests import start_payload
 from queue_manager.server.rpc.server import build, listen
 from queue_manager.server.rpc.servicer import Servicer
+from queue_manager.server.settings import load_settings
 
 
 class Runner:
@@ -51,6 +57,7 @@ class Runner:
     def __init__(self) -> None:
         """Nothing is launched yet, and nothing is held."""
         self._workers: dict[str, WorkerStatus] = {}
+        self._deleted: set[str] = set()
         self.may_launch = asyncio.Event()
         self.may_launch.set()
 
@@ -66,12 +73,18 @@ class Runner:
         return ()
 
     async def observe(self, workers: Sequence[WorkerKey]) -> Sequence[WorkerStatus]:
-        """What was launched."""
-        return [self._workers.get(key.name, WorkerStatus(key=key, phase=Phase.ABSENT)) for key in workers]
+        """What was launched, also in an earlier life, runs."""
+        return [
+            WorkerStatus(key=key, phase=Phase.ABSENT)
+            if key.name in self._deleted
+            else self._workers.get(key.name, WorkerStatus(key=key, phase=Phase.RUNNING))
+            for key in workers
+        ]
 
     async def delete(self, worker: WorkerKey, *, grace: float) -> None:  # noqa: ARG002 - see the port
         """It is gone."""
         self._workers.pop(worker.name, None)
+        self._deleted.add(worker.name)
 
     async def release(self, workers: Sequence[WorkerKey]) -> None:
         """Nothing is kept for them."""
@@ -90,16 +103,53 @@ class Runner:
         """Always there."""
 
 
+class Instruments(MeteredInstruments):
+    """Those of a real server; they notice besides when telemetry was stored."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Nothing was stored yet."""
+        super().__init__(metrics)
+        self.stored = 0
+        self.times: list[tuple[float, int]] = []
+        """When some was, and how much in all."""
+
+    def telemetry(self, outcome: str, count: int = 1) -> None:
+        """Count it."""
+        super().telemetry(outcome, count)
+        if outcome == "accepted":
+            self.stored += count
+            self.times.append((monotonic(), self.stored))
+
+
 class Manager:
     """What the driver can have the server do."""
 
-    def __init__(self, core: Core, store: StateStore, runner: Runner) -> None:
+    def __init__(self, core: Core, store: StateStore, runner: Runner, bus: Bus, metrics: Metrics) -> None:
         """The core that is measured, and what is behind it."""
+        self._bus = bus
+        self._metrics = metrics
         self._core = core
         self._store = store
         self._runner = runner
         self._newest: dict[str, Record] = {}
         self._changes: list[tuple[Queue, Event]] = []
+
+    async def reads(self) -> None:
+        """Wait until the bus is read."""
+        while True:
+            with suppress(Unavailable):
+                return await self._bus.check()
+            await asyncio.sleep(0.05)
+
+    async def drained(self, instruments: Instruments, count: int) -> dict[str, float]:
+        """Wait until so many messages are stored: how many after the first ones, in how many seconds; writes in all."""
+        while instruments.stored < count:  # noqa: ASYNC110 - only asked for
+            await asyncio.sleep(0.02)
+        (began, first), (ended, last) = instruments.times[0], instruments.times[-1]
+        writes = self._metrics.registry.get_sample_value(
+            "queue_manager_store_operations_total", {"operation": "replace", "outcome": "ok"}
+        )
+        return {"messages": last - first, "seconds": ended - began, "writes": writes or 0.0}
 
     async def idle(self) -> None:
         """Wait until every queue has been reconciled and published."""
@@ -165,10 +215,15 @@ async def serve() -> None:
             store = MemoryStore()
         else:
             store = await stack.enter_async_context(SqliteStore(folder, observe=metrics.store_operation))
-        bus = await stack.enter_async_context(InProcessBus(folder, clock=clock))
+        bus: Bus
+        if "kafka" in sys.argv[3:]:
+            bus = await open_bus(load_settings(Path(os.devnull)), clock=clock, metrics=metrics, stack=stack)
+        else:
+            bus = await stack.enter_async_context(InProcessBus(folder, clock=clock))
         runner = Runner()
         if "held" in sys.argv[3:]:
             runner.may_launch.clear()
+        instruments = Instruments(metrics)
         core = Core(
             store=store,
             runner=runner,
@@ -180,8 +235,9 @@ async def serve() -> None:
             settings=CoreSettings(),
             encode_queue=QueueEncoder(),
             encode_event=encode_event,
-            instruments=MeteredInstruments(metrics),
+            instruments=instruments,
         )
+        core.commands.parse = start_payload
         server = build(
             Servicer(core.service, core.diagnose),
             Health(core.problems),
@@ -196,12 +252,14 @@ async def serve() -> None:
         loaded_in = monotonic() - began
         await server.start()
         calm_collector()
-        manager = Manager(core, store, runner)
+        manager = Manager(core, store, runner, bus, metrics)
         actions: dict[str, Action] = {
             "hold": manager.hold,
             "idle": manager.idle,
             "prepare": manager.prepare,
             "feed": manager.feed,
+            "reads": manager.reads,
+            "drained": partial(manager.drained, instruments),
         }
         await obey(port, actions, loaded_in=loaded_in)
         core.hub.close()

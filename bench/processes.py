@@ -27,9 +27,10 @@ def cpu_seconds(process: psutil.Process) -> float:
 class ServerUnderTest:
     """`async with` starts `python -m MODULE ARGUMENTS`; `ask` has it do something; leaving ends it."""
 
-    def __init__(self, module: str, *arguments: str) -> None:
-        """A module that obeys `bench.control`."""
+    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        """A module that obeys `bench.control`; `environment` goes over our own."""
         self._command = (sys.executable, "-m", module, *arguments)
+        self._environment = {**os.environ, **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
         self.address = ""
         self.facts: dict[str, Any] = {}
@@ -40,6 +41,7 @@ class ServerUnderTest:
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             cwd=ROOT,
+            env=self._environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -73,15 +75,16 @@ class ServerUnderTest:
     @property
     def cpu(self) -> float:
         """CPU seconds that it has used."""
-        return cpu_seconds(self._psutil)
+        return cpu_seconds(self.process)
 
     @property
     def resident(self) -> int:
         """Bytes of memory that it has resident."""
-        return int(self._psutil.memory_info().rss)
+        return int(self.process.memory_info().rss)
 
     @property
-    def _psutil(self) -> psutil.Process:
+    def process(self) -> psutil.Process:
+        """The process."""
         assert self._process is not None
         return psutil.Process(self._process.pid)
 

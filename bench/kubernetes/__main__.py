@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from bench.kubernetes import living, starting, watching
+from bench.kubernetes import bursting, living, starting, watching
 from bench.kubernetes.scale import FULL, SHORT
 from bench.report import command
 
 if __name__ == "__main__":
-    measurements = {"burst": starting.burst, "one": starting.one, "condition": watching.condition, "live": living.live}
+    measurements = {"burst": bursting.burst, "one": starting.one, "condition": watching.condition, "live": living.live}
     what = "Measure the Queue Manager with its workers on the Kubernetes that KUBECONFIG names, beside bare aiohttp."
     typer.run(command(what, measurements, full=FULL, short=SHORT))

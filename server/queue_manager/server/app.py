@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -38,7 +39,10 @@ from queue_manager.server.rpc.health import Health
 from queue_manager.server.rpc.requests import start_payload
 from queue_manager.server.rpc.server import build, listen
 from queue_manager.server.rpc.servicer import Servicer
-from queue_manager.server.settings import Settings
+from queue_manager.server.settings import KafkaSettings, Settings
+
+if TYPE_CHECKING:
+    from queue_manager.server.adapters.kafka.access import Access
 
 log = structlog.get_logger(__name__)
 
@@ -87,22 +91,27 @@ def read_targets(file: Path | None) -> tuple[Catalogue, Mapping[str, PodOptions]
     return (base, {}) if file is None else read_catalogue(file, base)
 
 
-async def open_bus(settings: Settings, *, clock: Clock, metrics: Metrics, stack: AsyncExitStack) -> Bus:
-    """What carries messages."""
-    kafka = settings.kafka
-    if not kafka.bootstrap_servers:
-        return await stack.enter_async_context(InProcessBus(settings.storage.data_dir, clock=clock))
-    # The library costs a fifth of a second, so only where it is used.
-    from queue_manager.server.adapters.kafka.access import Access  # noqa: PLC0415
-    from queue_manager.server.adapters.kafka.bus import KafkaBus, Topics  # noqa: PLC0415
+def kafka_access(kafka: KafkaSettings) -> Access:
+    """How the brokers are reached."""
+    from queue_manager.server.adapters.kafka.access import Access  # noqa: PLC0415 - see `open_bus`
 
-    access = Access(
+    return Access(
         bootstrap_servers=kafka.bootstrap_servers,
         protocol="SASL_SSL" if kafka.user else "PLAINTEXT",
         user=kafka.user,
         password=kafka.password.get_secret_value() if kafka.password else "",
         ca_path=kafka.ca_path,
     )
+
+
+async def open_bus(settings: Settings, *, clock: Clock, metrics: Metrics, stack: AsyncExitStack) -> Bus:
+    """What carries messages."""
+    kafka = settings.kafka
+    if not kafka.bootstrap_servers:
+        return await stack.enter_async_context(InProcessBus(settings.storage.data_dir, clock=clock))
+    # The library costs a fifth of a second, so only where it is used.
+    from queue_manager.server.adapters.kafka.bus import KafkaBus, Topics  # noqa: PLC0415
+
     topics = Topics(
         control=kafka.control_topic,
         events=kafka.events_topic,
@@ -113,7 +122,7 @@ async def open_bus(settings: Settings, *, clock: Clock, metrics: Metrics, stack:
         retention=kafka.retention,
     )
     rng = Random()  # noqa: S311 - jitter
-    bus = KafkaBus(access, topics, group=kafka.group, clock=clock, rng=rng, observe=metrics.kafka_event)
+    bus = KafkaBus(kafka_access(kafka), topics, group=kafka.group, clock=clock, rng=rng, observe=metrics.kafka_event)
     metrics.before_sample.append(lambda: metrics.kafka_reading(bus.backlogs()))
     return await stack.enter_async_context(bus)
 

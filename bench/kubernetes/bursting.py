@@ -1,0 +1,217 @@
+"""Many queues started at once, until the last of their Jobs is there, beside bare creates of the same Jobs.
+
+Where the control plane, the caller and the server share too few processors, all of them are busy to the last, and what is
+compared is CPU seconds; so it is said whose. With the control plane on a processor of its own, as on machines of its own,
+it is compared how fast it is kept busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import monotonic
+from typing import Final
+
+import grpc
+import psutil
+
+from bench.figures import Figure, at_least, compared, no_more_than
+from bench.kubernetes.cluster import Cluster
+from bench.kubernetes.scale import Scale
+from bench.kubernetes.service import IN_FLIGHT, SERVICE
+from bench.kubernetes.starting import JOBS, opened, prepared, renamed
+from bench.processes import ServerUnderTest, cpu_seconds
+from bench.rounds import in_turn, merged
+
+CONTROL_PLANE: Final = frozenset({"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler"})
+"""Its processes, where they are this machine's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """What creating the Jobs took: Jobs a second, and milliseconds of CPU a Job."""
+
+    rate: float
+    own: float
+    """Of who created them."""
+    plane: float
+    """Of the control plane."""
+
+
+class Side:
+    """One who creates the Jobs of many queues at once."""
+
+    def __init__(
+        self,
+        where: Cluster,
+        process: psutil.Process,
+        start: Callable[[], Awaitable[object]],
+        rest: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`start` has them created in the namespace `where`, `rest` is awaited afterwards."""
+        self._where = where
+        self._process = process
+        self._start = start
+        self._rest = rest
+
+    async def measure(self, expected: int) -> Burst:
+        """From when they are asked for until the last one is told of."""
+        plane = control_plane()
+        async with self._where.watch() as watch:
+            began, own, planes = monotonic(), cpu_seconds(self._process), sum(map(cpu_seconds, plane))
+            await self._start()
+            await watch.until(lambda seen: len(seen.created) == expected)
+            used = [cpu_seconds(self._process) - own, sum(map(cpu_seconds, plane)) - planes]
+        await self._rest()
+        await self._where.delete_jobs()
+        return Burst(expected / (watch.created[-1] - began), *(seconds / expected * 1e3 for seconds in used))
+
+
+async def burst(scale: Scale, folder: Path) -> list[Figure]:
+    """The Queue Manager, the bare loop, and between them the least that a service can be."""
+    async with AsyncExitStack() as stack:
+        cluster, manager = await opened(stack, folder)
+        manifests = await prepared(cluster, manager)
+        expected, writes, costs = scale.queues * JOBS, [], []
+        elsewhere, served = await _elsewhere(stack), await _elsewhere(stack)
+        start, service = await _service(stack, served, _moved(manifests, cluster, served))
+
+        async def start_queues() -> None:
+            writes.append(-await manager.writes())
+            costs.append(-manager.cpu)
+            await _together(manager.start, scale.queues)
+
+        async def written_down() -> None:
+            await manager.until_jobs(expected, "STARTING")
+            costs[-1] += manager.cpu
+            writes[-1] += await manager.writes()
+
+        async def create() -> None:
+            bodies = [body for _ in range(scale.queues) for body in renamed(_moved(manifests, cluster, elsewhere))]
+            await elsewhere.create_jobs(bodies, in_flight=IN_FLIGHT)
+
+        ours = Side(cluster, manager.process, start_queues, written_down)
+        bare = Side(elsewhere, psutil.Process(), create, _nothing)
+        least = Side(served, service, lambda: _together(lambda: start(b""), scale.queues), _nothing)
+
+        async def measure(side: Side) -> Burst:
+            found = await side.measure(expected)
+            await manager.until_none()
+            await asyncio.sleep(scale.rest)
+            return found
+
+        together = await in_turn(scale.rounds, (ours, bare, least), measure)
+        figures = _sharing(
+            together, f"{scale.queues} queues of {JOBS} at once; {IN_FLIGHT} in flight, {len(manifests[0])} bytes each"
+        )
+        figures.append(
+            Figure(
+                "store writes a queue",
+                max(writes) / scale.queues,
+                "",
+                target=no_more_than(2),
+                note="accepted, launched",
+            )
+        )
+        figures.append(Figure("server CPU, until all is on record", median(costs[1:]) / expected * 1e3, "ms/Job"))
+        if can_part():
+            with parted((psutil.Process(), manager.process)):
+                figures.append(_apart(await in_turn(scale.rounds // 4 * 2, (ours, bare), measure)))
+        return figures
+
+
+def _sharing(rounds: Sequence[tuple[Burst, ...]], note: str) -> list[Figure]:
+    rates = merged([tuple(side.rate for side in sides) for sides in rounds])
+    what = "a gRPC service that checks and keeps nothing, only creates the Jobs and watches them"
+    return [
+        compared("Jobs created", "Jobs/s", [(our, its) for our, its, _ in rates], target=at_least(0.9), note=note),
+        compared("… beside a bare service", "Jobs/s", [(our, least) for our, _, least in rates], note=what),
+        compared("… by that service", "Jobs/s", [(least, its) for _, its, least in rates]),
+        compared(
+            "… own CPU",
+            "ms/Job",
+            [(our.own, its.own) for our, its, _ in rounds],
+            note="the bare loop's has the benchmark's watch in it",
+        ),
+        compared("… own CPU of that service", "ms/Job", [(least.own, its.own) for _, its, least in rounds]),
+        compared("… control plane's CPU", "ms/Job", [(our.plane, its.plane) for our, its, _ in rounds]),
+        compared("… by that service", "ms/Job", [(least.plane, its.plane) for _, its, least in rounds]),
+    ]
+
+
+def _apart(rounds: Sequence[tuple[Burst, ...]]) -> Figure:
+    rates = merged([tuple(side.rate for side in sides) for sides in rounds])
+    return compared(
+        "Jobs created, processors apart",
+        "Jobs/s",
+        [(our, its) for our, its in rates],
+        target=at_least(0.9),
+        note="one processor for the control plane, one for all else, on either side",
+    )
+
+
+def control_plane() -> list[psutil.Process]:
+    """The control plane's processes, as far as they are this machine's."""
+    return [process for process in psutil.process_iter(["name"]) if process.info["name"] in CONTROL_PLANE]
+
+
+def can_part() -> bool:
+    """Whether the control plane can be given a processor of its own."""
+    return bool(control_plane()) and hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1
+
+
+@contextmanager
+def parted(others: Iterable[psutil.Process]) -> Iterator[None]:
+    """The control plane on one processor, and these on another."""
+    all_of_them = os.sched_getaffinity(0)
+    first, second, *_ = sorted(all_of_them)
+    plane, others = control_plane(), tuple(others)
+    _bind(plane, {first})
+    _bind(others, {second})
+    try:
+        yield
+    finally:
+        _bind((*plane, *others), all_of_them)
+
+
+def _bind(processes: Iterable[psutil.Process], processors: set[int]) -> None:
+    """Have every thread of these run on these processors alone."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            for thread in process.threads():
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread.id, processors)
+
+
+async def _together(start: Callable[[], Awaitable[object]], count: int) -> None:
+    await asyncio.gather(*(start() for _ in range(count)))
+
+
+async def _nothing() -> None:
+    """Nothing else is to be awaited."""
+
+
+async def _elsewhere(stack: AsyncExitStack) -> Cluster:
+    """A namespace where the manager does not look."""
+    cluster = await stack.enter_async_context(Cluster())
+    await stack.enter_async_context(cluster.namespace())
+    return cluster
+
+
+def _moved(manifests: Sequence[bytes], here: Cluster, there: Cluster) -> list[bytes]:
+    return [body.replace(here.name.encode(), there.name.encode()) for body in manifests]
+
+
+async def _service(
+    stack: AsyncExitStack, cluster: Cluster, manifests: Sequence[bytes]
+) -> tuple[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes], psutil.Process]:
+    """The bare service's call that starts a queue, and its process."""
+    server = await stack.enter_async_context(ServerUnderTest("bench.kubernetes.service"))
+    await server.ask("begin", namespace=cluster.name, manifests=[body.decode() for body in manifests])
+    channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
+    return channel.unary_unary(f"/{SERVICE}/Start"), server.process
