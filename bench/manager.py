@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from time import monotonic, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -26,7 +26,7 @@ from queue_manager.server.adapters.inprocess.bus import InProcessBus
 from queue_manager.server.adapters.inprocess.clock import SystemClock
 from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.adapters.sqlite.store import SqliteStore
-from queue_manager.server.app import calm_collector, open_bus
+from queue_manager.server.app import calm_collector, make_bus
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.ports import Bus, Record, StateStore
 from queue_manager.server.domain.builtin import builtin_catalogue
@@ -46,6 +46,9 @@ from queue_manager.server.rpc.requests import start_payload
 from queue_manager.server.rpc.server import build, listen
 from queue_manager.server.rpc.servicer import Servicer
 from queue_manager.server.settings import load_settings
+
+if TYPE_CHECKING:
+    from queue_manager.server.adapters.kafka.bus import KafkaBus
 
 
 class Runner:
@@ -215,11 +218,13 @@ async def serve() -> None:
             store = MemoryStore()
         else:
             store = await stack.enter_async_context(SqliteStore(folder, observe=metrics.store_operation))
-        bus: Bus
+        bus: InProcessBus | KafkaBus
         if "kafka" in sys.argv[3:]:
-            bus = await open_bus(load_settings(Path(os.devnull)), clock=clock, metrics=metrics, stack=stack)
+            settings = load_settings(Path(os.devnull))
+            bus = make_bus(settings, clock=clock, metrics=metrics)
         else:
-            bus = await stack.enter_async_context(InProcessBus(folder, clock=clock))
+            bus = InProcessBus(folder, clock=clock)
+        await stack.enter_async_context(bus)
         runner = Runner()
         if "held" in sys.argv[3:]:
             runner.may_launch.clear()

@@ -271,6 +271,70 @@ def test_plaintext_kafka_needs_only_its_servers(monkeypatch: pytest.MonkeyPatch)
     assert settings(monkeypatch, KAFKA_BOOTSTRAP_SERVERS="kafka:9092").kafka.user == ""
 
 
+@pytest.mark.parametrize(
+    ("variables", "wrong_ones"),
+    [
+        ({"QM_KAFKA_PROTOCOL": "SSL"}, {}),
+        ({"QM_KAFKA_PROTOCOL": "SSL", "CA_PATH": "CA", "QM_KAFKA_CERTIFICATE": "CA", "QM_KAFKA_KEY": "CA"}, {}),
+        (
+            {
+                "QM_KAFKA_PROTOCOL": "SASL_PLAINTEXT",
+                "KAFKA_USER": "u",
+                "KAFKA_PASSWORD": "p",
+                "QM_KAFKA_MECHANISM": "PLAIN",
+            },
+            {},
+        ),
+        ({"QM_KAFKA_PASSWORD_FILE": "CA", "KAFKA_USER": "u", "CA_PATH": "CA"}, {}),
+        ({"QM_KAFKA_PROTOCOL": "SASL_SSL", "KAFKA_USER": "u"}, {"KAFKA_PASSWORD": "which SASL_SSL needs"}),
+        ({"QM_KAFKA_PROTOCOL": "PLAINTEXT", "KAFKA_USER": "u"}, {"KAFKA_USER": "PLAINTEXT has no use for it"}),
+        (
+            {"QM_KAFKA_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_USER": "u", "KAFKA_PASSWORD": "p", "CA_PATH": "CA"},
+            {"CA_PATH": "no use"},
+        ),
+        ({"QM_KAFKA_PROTOCOL": "SSL", "QM_KAFKA_KEY": "CA"}, {"QM_KAFKA_CERTIFICATE": "while QM_KAFKA_KEY is set"}),
+        ({"QM_KAFKA_PROTOCOL": "SSL", "QM_KAFKA_MECHANISM": "PLAIN"}, {"QM_KAFKA_MECHANISM": "SSL has no use"}),
+        (
+            {"KAFKA_USER": "u", "KAFKA_PASSWORD": "p", "QM_KAFKA_PASSWORD_FILE": "CA", "CA_PATH": "CA"},
+            {"QM_KAFKA_PASSWORD_FILE": "unset one of them"},
+        ),
+        ({"QM_KAFKA_PROTOCOL": "TLS"}, {"QM_KAFKA_PROTOCOL": "'SASL_SSL'"}),
+        ({"QM_KAFKA_PROTOCOL": "SSL", "CA_PATH": "/nowhere.pem"}, {"CA_PATH": "/nowhere.pem does not exist"}),
+    ],
+)
+def test_each_kafka_protocol_names_what_it_needs_and_what_it_has_no_use_for(
+    monkeypatch: pytest.MonkeyPatch, ca: str, variables: dict[str, str], wrong_ones: dict[str, str]
+) -> None:
+    """Rather than going on without a password, or with one that nobody asks for."""
+    given = {name: ca if value == "CA" else value for name, value in variables.items()}
+    if not wrong_ones:
+        kafka = settings(monkeypatch, KAFKA_BOOTSTRAP_SERVERS="kafka:9093", **given).kafka
+        assert kafka.protocol == variables.get("QM_KAFKA_PROTOCOL", "")
+        return
+    wrong = problems(monkeypatch, KAFKA_BOOTSTRAP_SERVERS="kafka:9093", **given)
+    assert set(wrong) == set(wrong_ones)
+    for name, text in wrong_ones.items():
+        assert text in wrong[name]
+
+
+def test_a_password_in_a_file_is_read_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, ca: str, tmp_path: Path
+) -> None:
+    """It may be another one by then; the line break that editors leave is none of it."""
+    file = tmp_path / "password"
+    file.write_text("old\n")
+    found = settings(
+        monkeypatch,
+        KAFKA_BOOTSTRAP_SERVERS="kafka:9093",
+        KAFKA_USER="u",
+        QM_KAFKA_PASSWORD_FILE=str(file),
+        CA_PATH=ca,
+    )
+    assert found.secrets() == {"kafka-password": "old"}
+    file.write_text("new")
+    assert found.kafka.secret() == "new"
+
+
 def test_what_joins_in_a_later_version_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Rather than being ignored."""
     wrong = problems(monkeypatch, QM_RUNNER="nomad", CA_PATH=str(tmp_path))

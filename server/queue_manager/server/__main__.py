@@ -41,14 +41,19 @@ def options(
 
 
 @app.command()
-def serve() -> None:
+def serve(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether every part can be reached, and why not; serve nothing.")
+    ] = False,
+) -> None:
     """Serve gRPC and /metrics until SIGTERM or Ctrl-C.
 
     Without any configuration it runs whole on this machine: state in SQLite, workers as local processes. The log says
     which parts it runs on, and the line `serving` says where. Exit code 0 after a shutdown that was asked for, 2 where it
-    cannot start (the message says what to do), 1 after a fault.
+    cannot start (the message says what to do), 1 after a fault; of `--check`, 1 where a part cannot be reached.
     """
-    from queue_manager.server.app import serve as run  # noqa: PLC0415 - `--help` needs none of it
+    from queue_manager.server.app import check as look  # noqa: PLC0415 - `--help` needs none of it
+    from queue_manager.server.app import serve as run  # noqa: PLC0415
     from queue_manager.server.domain.errors import QueueManagerError  # noqa: PLC0415
     from queue_manager.server.observability.logging import configure  # noqa: PLC0415
     from queue_manager.server.settings import load_settings  # noqa: PLC0415
@@ -57,10 +62,16 @@ def serve() -> None:
         settings = load_settings()
         configure(settings.logging.format, settings.logging.level, settings.secrets().values())
         with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-            runner.run(run(settings, version=version(DISTRIBUTION)))
+            if not check:
+                runner.run(run(settings, version=version(DISTRIBUTION)))
+                return
+            found = runner.run(look(settings, version=version(DISTRIBUTION)))
     except QueueManagerError as error:
         print(f"queue-manager cannot start: {error}", file=sys.stderr)  # noqa: T201 - also where no log is set up
         raise typer.Exit(EXIT_CANNOT_START) from None
+    for part, choice, _ in settings.parts():
+        print(f"{part} ({choice}): {found[part] or 'ok'}")  # noqa: T201 - the answer
+    raise typer.Exit(any(found.values()))
 
 
 class Part(StrEnum):

@@ -26,6 +26,7 @@ from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.local.runner import LocalRunner
 from queue_manager.server.adapters.sqlite.store import SqliteStore
 from queue_manager.server.application.core import Core, CoreSettings
+from queue_manager.server.application.diagnosis import problems
 from queue_manager.server.application.ports import Bus, Clock, Runner
 from queue_manager.server.domain.builtin import adapted, builtin_targets
 from queue_manager.server.domain.catalogue import Catalogue
@@ -43,6 +44,7 @@ from queue_manager.server.settings import KafkaSettings, Settings
 
 if TYPE_CHECKING:
     from queue_manager.server.adapters.kafka.access import Access
+    from queue_manager.server.adapters.kafka.bus import KafkaBus
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +62,7 @@ def platform(settings: Settings) -> Platform:
     return Platform(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_user=kafka.user,
-        kafka_password=kafka.password is not None,
+        kafka_password=kafka.secret() is not None,
         ca_path=ca_path,
         arango_url=arango.url,
         arango_db=arango.db,
@@ -93,22 +95,26 @@ def read_targets(file: Path | None) -> tuple[Catalogue, Mapping[str, PodOptions]
 
 def kafka_access(kafka: KafkaSettings) -> Access:
     """How the brokers are reached."""
-    from queue_manager.server.adapters.kafka.access import Access  # noqa: PLC0415 - see `open_bus`
+    from queue_manager.server.adapters.kafka.access import Access  # noqa: PLC0415 - see `make_bus`
 
     return Access(
         bootstrap_servers=kafka.bootstrap_servers,
-        protocol="SASL_SSL" if kafka.user else "PLAINTEXT",
+        protocol=kafka.protocol or ("SASL_SSL" if kafka.user else "PLAINTEXT"),
+        mechanism=kafka.mechanism,
         user=kafka.user,
         password=kafka.password.get_secret_value() if kafka.password else "",
+        password_file=kafka.password_file,
         ca_path=kafka.ca_path,
+        certificate_path=kafka.certificate,
+        key_path=kafka.key,
     )
 
 
-async def open_bus(settings: Settings, *, clock: Clock, metrics: Metrics, stack: AsyncExitStack) -> Bus:
-    """What carries messages."""
+def make_bus(settings: Settings, *, clock: Clock, metrics: Metrics) -> InProcessBus | KafkaBus:
+    """What carries messages. `async with` opens it; nothing is read before."""
     kafka = settings.kafka
     if not kafka.bootstrap_servers:
-        return await stack.enter_async_context(InProcessBus(settings.storage.data_dir, clock=clock))
+        return InProcessBus(settings.storage.data_dir, clock=clock)
     # The library costs a fifth of a second, so only where it is used.
     from queue_manager.server.adapters.kafka.bus import KafkaBus, Topics  # noqa: PLC0415
 
@@ -124,7 +130,7 @@ async def open_bus(settings: Settings, *, clock: Clock, metrics: Metrics, stack:
     rng = Random()  # noqa: S311 - jitter
     bus = KafkaBus(kafka_access(kafka), topics, group=kafka.group, clock=clock, rng=rng, observe=metrics.kafka_event)
     metrics.before_sample.append(lambda: metrics.kafka_reading(bus.backlogs()))
-    return await stack.enter_async_context(bus)
+    return bus
 
 
 async def open_runner(
@@ -190,7 +196,8 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
         store = await stack.enter_async_context(
             SqliteStore(settings.storage.data_dir, keep=settings.storage.history, observe=metrics.store_operation)
         )
-        bus = await open_bus(settings, clock=clock, metrics=metrics, stack=stack)
+        bus = make_bus(settings, clock=clock, metrics=metrics)
+        await stack.enter_async_context(bus)
         runner = await open_runner(settings, bus, pods, clock=clock, metrics=metrics, stack=stack)
         core = Core(
             store=store,
@@ -242,6 +249,22 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             for task in working:
                 task.cancel()
     log.info("stopped")
+
+
+async def check(settings: Settings, *, version: str) -> dict[str, str]:
+    """By part: why it cannot be reached, as `serve` would say it; empty where it can. Nobody's messages are read.
+
+    Raises `QueueManagerError` where a part cannot be opened.
+    """
+    _, pods = read_targets(settings.catalogue.file)
+    clock, metrics = SystemClock(), Metrics(version=version)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(SqliteStore(settings.storage.data_dir))
+        bus = make_bus(settings, clock=clock, metrics=metrics)
+        stack.push_async_callback(bus.close)
+        runner = await open_runner(settings, bus, pods, clock=clock, metrics=metrics, stack=stack)
+        parts = {"store": store.check, "runner": runner.check, "bus": bus.check}
+        return {**dict.fromkeys(parts, ""), **await problems(parts)}
 
 
 def calm_collector() -> None:

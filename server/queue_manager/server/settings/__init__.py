@@ -79,8 +79,12 @@ class Settings:
 
     def secrets(self) -> dict[str, str]:
         """The secrets that are set, by the name that workers' environments refer to."""
-        found = {KAFKA_PASSWORD: self.kafka.password, ARANGO_PASSWORD: self.arango.password}
-        return {name: secret.get_secret_value() for name, secret in found.items() if secret is not None}
+        arango = self.arango.password
+        found = {
+            KAFKA_PASSWORD: self.kafka.secret(),
+            ARANGO_PASSWORD: None if arango is None else arango.get_secret_value(),
+        }
+        return {name: secret for name, secret in found.items() if secret is not None}
 
     def parts(self) -> list[tuple[str, str, str]]:
         """Which technology each part of the server runs on, and why: (part, choice, reason)."""

@@ -25,11 +25,19 @@ ELSEWHERE: Final = {
 """Variables of ours that the server does not read: default and meaning."""
 
 _ARANGO: Final = ("ARANGO_URL", "ARANGO_DB", "ARANGO_USER", "ARANGO_PASSWORD")
-_KAFKA_SECURITY: Final = {
-    "KAFKA_USER": "user for SASL_SSL",
-    "KAFKA_PASSWORD": "its password",
-    "CA_PATH": "file with the brokers' CA, PEM; for a public one the system's bundle, e.g. "
-    "/etc/ssl/certs/ca-certificates.crt",
+_KAFKA_SECURITY: Final = ("KAFKA_USER", "KAFKA_PASSWORD", "CA_PATH")
+_KAFKA_OWN: Final = (
+    *("QM_KAFKA_PROTOCOL", "QM_KAFKA_MECHANISM", "QM_KAFKA_PASSWORD_FILE", "QM_KAFKA_CERTIFICATE"),
+    "QM_KAFKA_KEY",
+)
+_CA: Final = (
+    "file with the brokers' CA, PEM; for a public one the system's bundle, e.g. /etc/ssl/certs/ca-certificates.crt"
+)
+_KAFKA_FILES: Final = {
+    "CA_PATH": "the PEM file with the brokers' CA",
+    "QM_KAFKA_PASSWORD_FILE": "the file with the password of KAFKA_USER",
+    "QM_KAFKA_CERTIFICATE": "the PEM file with the server's own certificate",
+    "QM_KAFKA_KEY": "the PEM file with the key of QM_KAFKA_CERTIFICATE",
 }
 
 
@@ -101,23 +109,14 @@ def unread(present: Mapping[str, str], known: Sequence[str]) -> Sequence[str]:
 
 
 def _check_kafka(present: Mapping[str, str]) -> Iterator[Problem]:
-    given = [name for name in _KAFKA_SECURITY if name in present]
+    given = [name for name in (*_KAFKA_SECURITY, *_KAFKA_OWN) if name in present]
     if given and "KAFKA_BOOTSTRAP_SERVERS" not in present:
         remedy = f"set it to the brokers, e.g. kafka:9093, or unset {_listed(given)}"
         yield Problem("KAFKA_BOOTSTRAP_SERVERS", f"is missing, while {_are(given)} set", remedy)
-    if given:
-        for name, meaning in _KAFKA_SECURITY.items():
-            if name not in present:
-                yield Problem(
-                    name, f"is missing, while {_are(given)} set", f"set it ({meaning}), or unset {_listed(given)}"
-                )
-    if "CA_PATH" in present:
-        path = Path(present["CA_PATH"]).expanduser()
-        if not path.is_file():
-            what = "is not a file" if path.exists() else "does not exist"
-            yield Problem("CA_PATH", f"{path} {what}", "set it to the PEM file with the brokers' CA")
-        elif not os.access(path, os.R_OK):
-            yield Problem("CA_PATH", f"{path} cannot be read", "make it readable for the user that the server runs as")
+    yield from _check_kafka_security(present)
+    for name, meaning in _KAFKA_FILES.items():
+        if name in present:
+            yield from _check_file(name, Path(present[name]).expanduser(), meaning)
     control, events = present.get("QUEUE_CONTROL_TOPIC"), present.get("QUEUE_EVENTS_TOPIC")
     if (control or "queue-control") == (events or "queue-events"):
         yield Problem(
@@ -125,6 +124,47 @@ def _check_kafka(present: Mapping[str, str]) -> Iterator[Problem]:
             "names the topic of both commands and telemetry",
             "set two different topics",
         )
+
+
+def _check_kafka_security(present: Mapping[str, str]) -> Iterator[Problem]:
+    """What each protocol needs, and what it has no use for."""
+    password, password_file = "KAFKA_PASSWORD", "QM_KAFKA_PASSWORD_FILE"
+    protocol = present.get("QM_KAFKA_PROTOCOL", "")
+    derived = not protocol
+    given = [name for name in (*_KAFKA_SECURITY, *_KAFKA_OWN) if name in present]
+    if derived:
+        protocol = "SASL_SSL" if given else "PLAINTEXT"
+    why = f"while {_are(given)} set" if derived and given else f"which {protocol} needs"
+    or_unset = f", or unset {_listed(given)}" if derived and given else ""
+    sasl, tls = protocol.startswith("SASL"), protocol.endswith("SSL")
+    if sasl:
+        if "KAFKA_USER" not in present:
+            yield Problem("KAFKA_USER", f"is missing, {why}", f"set it (user for {protocol}){or_unset}")
+        if password not in present and password_file not in present:
+            yield Problem(password, f"is missing, {why}", f"set it (its password), or {password_file}{or_unset}")
+    if derived and tls and "CA_PATH" not in present:
+        yield Problem("CA_PATH", f"is missing, {why}", f"set it ({_CA}){or_unset}")
+    useless = [] if sasl else ["KAFKA_USER", password, password_file, "QM_KAFKA_MECHANISM"]
+    useless += [] if tls else ["CA_PATH", "QM_KAFKA_CERTIFICATE", "QM_KAFKA_KEY"]
+    for name in useless:
+        if name in present:
+            yield Problem(
+                name, f"is set, and {protocol} has no use for it", "unset it, or set another QM_KAFKA_PROTOCOL"
+            )
+    if password in present and password_file in present:
+        yield Problem(password_file, f"is set, and {password} too", "unset one of them")
+    pair = [name for name in ("QM_KAFKA_CERTIFICATE", "QM_KAFKA_KEY") if name in present]
+    if len(pair) == 1:
+        other = "QM_KAFKA_KEY" if pair == ["QM_KAFKA_CERTIFICATE"] else "QM_KAFKA_CERTIFICATE"
+        yield Problem(other, f"is missing, while {pair[0]} is set", f"set it to {_KAFKA_FILES[other]}")
+
+
+def _check_file(name: str, path: Path, meaning: str) -> Iterator[Problem]:
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        yield Problem(name, f"{path} {what}", f"set it to {meaning}")
+    elif not os.access(path, os.R_OK):
+        yield Problem(name, f"{path} cannot be read", "make it readable for the user that the server runs as")
 
 
 def _check_arango(present: Mapping[str, str]) -> Iterator[Problem]:

@@ -189,7 +189,34 @@ class KafkaSettings(Group):
         "CA_PATH",
         None,
         "File with the certificate authority of the brokers, PEM. It goes with `KAFKA_USER`: with both, Kafka is "
-        "SASL_SSL; with neither, plaintext.",
+        "SASL_SSL; with neither, plaintext. Read again when it changes.",
+    )
+    protocol: Literal["", "PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = variable(
+        "QM_KAFKA_PROTOCOL",
+        "",
+        "Security protocol of the server's own connections, where it is another one than `KAFKA_USER` and `CA_PATH` make "
+        "of it: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT`, `SASL_SSL`. Without `CA_PATH`, the system's authorities count.",
+    )
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = variable(
+        "QM_KAFKA_MECHANISM",
+        "SCRAM-SHA-512",
+        "How the server logs in with SASL: `SCRAM-SHA-512`, `SCRAM-SHA-256`, `PLAIN`.",
+    )
+    password_file: UserPath | None = variable(
+        "QM_KAFKA_PASSWORD_FILE",
+        None,
+        "File with the password of `KAFKA_USER`, instead of `KAFKA_PASSWORD`. Read again when it changes.",
+    )
+    certificate: UserPath | None = variable(
+        "QM_KAFKA_CERTIFICATE",
+        None,
+        "File with the server's own certificate and its chain, PEM, where the brokers ask for one (mutual TLS). Read again "
+        "when it changes. Default: none.",
+    )
+    key: UserPath | None = variable(
+        "QM_KAFKA_KEY",
+        None,
+        "File with the key of `QM_KAFKA_CERTIFICATE`, PEM, not encrypted. Read again when it changes.",
     )
     control_topic: Topic = variable("QUEUE_CONTROL_TOPIC", "queue-control", "Topic of commands to workers.")
     events_topic: Topic = variable(
@@ -232,6 +259,12 @@ class KafkaSettings(Group):
         7 * 86400.0,
         "How long the two topics keep messages, when they are made. Longer than a server is ever down.",
     )
+
+    def secret(self) -> str | None:
+        """The password, if there is one; of a file, what it says now. Raises `OSError`, `UnicodeDecodeError`."""
+        if self.password_file is not None:
+            return self.password_file.read_text(encoding="utf-8").strip()
+        return None if self.password is None else self.password.get_secret_value()
 
 
 class ArangoSettings(Group):

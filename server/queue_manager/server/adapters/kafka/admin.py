@@ -33,6 +33,7 @@ from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.faults import reachable, stopped
+from queue_manager.server.adapters.kafka.knock import knock
 
 T = TypeVar("T")
 
@@ -177,7 +178,7 @@ class Admin:
             if self._opened is not None and stamp != self._stamp:
                 await self._drop()
             if self._opened is None:
-                client = AIOKafkaAdminClient(**self._access.options(), request_timeout_ms=int(TIMEOUT * 1000))
+                client = AIOKafkaAdminClient(**await knock(self._access), request_timeout_ms=int(TIMEOUT * 1000))
                 try:
                     await client.start()
                 except BaseException:

@@ -94,6 +94,7 @@ class KafkaBus:
         self._telemetry = reading(topics.events, "events", self._take_in)
         self._commands = reading(topics.control, "control", self._hear)
         self._ensured = asyncio.Event()
+        self._reading: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         self._ensuring = asyncio.create_task(self._ensure(), name="topics")
@@ -111,6 +112,10 @@ class KafkaBus:
         self._ensured.set()  # also those end that wait for it
         self._ensuring.cancel()
         await asyncio.wait([self._ensuring, *self._reading])
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the connections; where it was opened, leaving it does that."""
         await self._producer.__aexit__(None, None, None)
         await self._admin.__aexit__(None, None, None)
 
@@ -200,11 +205,11 @@ class KafkaBus:
         except TimeoutError as error:
             raise Unavailable(f"Kafka does not answer: not within {CHECKING:.0f} s") from error
         for topic in (self._topics.control, self._topics.events):
-            if topic not in found:
+            if topic not in found and (self._reading or not self._topics.create):
                 raise Unavailable(
                     f"there is no topic {topic}; make it, or allow that it is made: QM_KAFKA_CREATE_TOPICS"
                 )
-        if self.problem:
+        if self._reading and self.problem:
             raise Unavailable(f"Kafka cannot be read: {self.problem}")
 
     @property

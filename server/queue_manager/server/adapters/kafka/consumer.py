@@ -21,6 +21,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
 from queue_manager.server.adapters.kafka.faults import stopped, told
+from queue_manager.server.adapters.kafka.knock import knock
 from queue_manager.server.application.ports import Clock
 from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.errors import Unavailable
@@ -138,7 +139,7 @@ class Consumer:
         """With one client, until it fails, has old credentials, or the end has come."""
         stamp = self._access.stamp()
         client = AIOKafkaConsumer(
-            **self._access.options(),
+            **await knock(self._access),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

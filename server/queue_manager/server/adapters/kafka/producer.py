@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.faults import reachable, stopped
+from queue_manager.server.adapters.kafka.knock import knock
 from queue_manager.server.domain.errors import Unavailable
 
 TIMEOUT: Final = 10.0
@@ -88,7 +89,7 @@ class Producer:
                 self._drop(self._opened)
             if (client := self._opened) is None:
                 client = AIOKafkaProducer(
-                    **self._access.options(),
+                    **await knock(self._access),
                     acks="all",
                     linger_ms=2,
                     max_batch_size=LARGEST,
