@@ -34,8 +34,10 @@ async def obey(port: int, actions: Mapping[str, Action], **facts: float) -> None
     _say({"port": port, **facts})
     async for line in reader:
         wish = json.loads(line)
-        answer = await actions[wish.pop("do")](**wish)
-        _say({"answer": answer})
+        try:
+            _say({"answer": await actions[wish.pop("do")](**wish)})
+        except TimeoutError as error:
+            _say({"failed": str(error)})
 
 
 async def feed(change: Callable[[int], Awaitable[None]], *, rate: float, seconds: float) -> dict[str, float]:

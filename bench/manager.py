@@ -11,13 +11,12 @@ import asyncio
 import os
 import sys
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
@@ -28,7 +27,7 @@ from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.adapters.sqlite.store import SqliteStore
 from queue_manager.server.app import calm_collector, make_bus
 from queue_manager.server.application.core import Core, CoreSettings
-from queue_manager.server.application.ports import Bus, Record, StateStore
+from queue_manager.server.application.ports import Record, StateStore
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.history import Event
@@ -49,6 +48,10 @@ from queue_manager.server.settings import load_settings
 
 if TYPE_CHECKING:
     from queue_manager.server.adapters.kafka.bus import KafkaBus
+
+
+STALLED: Final = 30.0
+"""Seconds without anything stored after which no more is waited for."""
 
 
 class Runner:
@@ -113,46 +116,68 @@ class Instruments(MeteredInstruments):
         """Nothing was stored yet."""
         super().__init__(metrics)
         self.stored = 0
-        self.times: list[tuple[float, int]] = []
-        """When some was, and how much in all."""
+        self.stored_at = 0.0
+        """When some was the last time."""
 
     def telemetry(self, outcome: str, count: int = 1) -> None:
         """Count it."""
         super().telemetry(outcome, count)
         if outcome == "accepted":
             self.stored += count
-            self.times.append((monotonic(), self.stored))
+            self.stored_at = monotonic()
 
 
 class Manager:
     """What the driver can have the server do."""
 
-    def __init__(self, core: Core, store: StateStore, runner: Runner, bus: Bus, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        core: Core,
+        store: StateStore,
+        runner: Runner,
+        bus: InProcessBus | KafkaBus,
+        metrics: Metrics,
+        instruments: Instruments,
+        open_bus: Callable[[], Awaitable[object]],
+    ) -> None:
         """The core that is measured, and what is behind it."""
         self._bus = bus
         self._metrics = metrics
+        self._instruments = instruments
+        self._open_bus = open_bus
+        self._reading_since = 0.0
         self._core = core
         self._store = store
         self._runner = runner
         self._newest: dict[str, Record] = {}
         self._changes: list[tuple[Queue, Event]] = []
 
-    async def reads(self) -> None:
-        """Wait until the bus is read."""
+    async def read(self) -> None:
+        """Open the bus; returns once it is read. Raises `TimeoutError`: why it is not."""
+        self._reading_since = monotonic()
+        await self._open_bus()
         while True:
-            with suppress(Unavailable):
+            try:
                 return await self._bus.check()
+            except Unavailable as error:
+                if monotonic() > self._reading_since + STALLED:
+                    raise TimeoutError(error.message) from error
             await asyncio.sleep(0.05)
 
-    async def drained(self, instruments: Instruments, count: int) -> dict[str, float]:
-        """Wait until so many messages are stored: how many after the first ones, in how many seconds; writes in all."""
-        while instruments.stored < count:  # noqa: ASYNC110 - only asked for
+    async def drained(self, count: int) -> dict[str, float]:
+        """Wait until so many messages are stored: in how many seconds since the bus was opened; writes in all.
+
+        Raises `TimeoutError` where nothing is stored any more.
+        """
+        assert not isinstance(self._bus, InProcessBus), "nothing waits there"
+        while (stored := self._instruments.stored) < count:
             await asyncio.sleep(0.02)
-        (began, first), (ended, last) = instruments.times[0], instruments.times[-1]
+            if monotonic() > max(self._instruments.stored_at, self._reading_since) + STALLED:
+                raise TimeoutError(f"{stored} of {count} messages are stored; waiting: {self._bus.backlogs()}")
         writes = self._metrics.registry.get_sample_value(
             "queue_manager_store_operations_total", {"operation": "replace", "outcome": "ok"}
         )
-        return {"messages": last - first, "seconds": ended - began, "writes": writes or 0.0}
+        return {"seconds": self._instruments.stored_at - self._reading_since, "writes": writes or 0.0}
 
     async def idle(self) -> None:
         """Wait until every queue has been reconciled and published."""
@@ -224,7 +249,6 @@ async def serve() -> None:
             bus = make_bus(settings, clock=clock, metrics=metrics)
         else:
             bus = InProcessBus(folder, clock=clock)
-        await stack.enter_async_context(bus)
         runner = Runner()
         if "held" in sys.argv[3:]:
             runner.may_launch.clear()
@@ -257,14 +281,14 @@ async def serve() -> None:
         loaded_in = monotonic() - began
         await server.start()
         calm_collector()
-        manager = Manager(core, store, runner, bus, metrics)
+        manager = Manager(core, store, runner, bus, metrics, instruments, lambda: stack.enter_async_context(bus))
         actions: dict[str, Action] = {
             "hold": manager.hold,
             "idle": manager.idle,
             "prepare": manager.prepare,
             "feed": manager.feed,
-            "reads": manager.reads,
-            "drained": partial(manager.drained, instruments),
+            "read": manager.read,
+            "drained": manager.drained,
         }
         await obey(port, actions, loaded_in=loaded_in)
         core.hub.close()

@@ -66,11 +66,14 @@ class ServerUnderTest:
             await self._process.wait()
 
     async def ask(self, action: str, **arguments: Any) -> Any:
-        """Have it do something; its answer."""
+        """Have it do something; its answer. Raises `TimeoutError` where it was given up."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write((json.dumps({"do": action, **arguments}) + "\n").encode())
-        return (await self._line())["answer"]
+        said = await self._line()
+        if "failed" in said:
+            raise TimeoutError(f"{action}: {said['failed']}")
+        return said["answer"]
 
     @property
     def cpu(self) -> float:

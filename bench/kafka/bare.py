@@ -15,24 +15,23 @@ from bench.kafka.broker import options
 from queue_manager.server.adapters.kafka.consumer import POLLED
 
 
-async def drain(topic: str) -> dict[str, float]:
-    """Read all that is in a topic: how many messages after the first that came, and in how many seconds."""
-    consumer = AIOKafkaConsumer(topic, **options(), auto_offset_reset="earliest", enable_auto_commit=False)
+async def drain(topic: str) -> float:
+    """Read all that is in a topic: in how many seconds, from before its group is joined."""
+    began = monotonic()
+    group = f"{topic}-bare"
+    consumer = AIOKafkaConsumer(
+        topic, **options(), group_id=group, auto_offset_reset="earliest", enable_auto_commit=False
+    )
     async with consumer:
-        left = await consumer.end_offsets(consumer.assignment())
-        began, count, first = 0.0, 0, 0
+        ends = await consumer.end_offsets(consumer.assignment())
+        left = {tp: end for tp, end in ends.items() if end}
         while left:
             for tp, records in (await consumer.getmany(timeout_ms=500, max_records=POLLED)).items():
                 for record in records:
                     msgspec.json.decode(record.value)
-                count += len(records)
                 if records[-1].offset + 1 >= left.get(tp, 0):
                     left.pop(tp, None)
-            if count and not first:
-                began, first = monotonic(), count
-            for tp in [tp for tp, end in left.items() if not end]:
-                del left[tp]
-    return {"messages": count - first, "seconds": monotonic() - began}
+        return monotonic() - began
 
 
 async def serve() -> None:

@@ -96,13 +96,14 @@ class Bench:
         }
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[tuple[ServerUnderTest, grpc.aio.Channel]]:
-        """The server, once it reads; and a way to it."""
+    async def serving(self, *, reads: bool = True) -> AsyncIterator[tuple[ServerUnderTest, grpc.aio.Channel]]:
+        """The server, and a way to it; with `reads`, once it reads."""
         arguments = ("sqlite", str(self._folder), "kafka")
         async with AsyncExitStack() as stack:
             server = ServerUnderTest("bench.manager", *arguments, environment=self._environment)
             await stack.enter_async_context(server)
-            await server.ask("reads")
+            if reads:
+                await server.ask("read")
             yield server, await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
 
 

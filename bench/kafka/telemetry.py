@@ -35,8 +35,9 @@ async def drain(scale: Scale, folder: Path) -> list[Figure]:
         await produce(bench.events, (each for records in range(1, times + 1) for each in queues.telemetry(records)))
         async with ServerUnderTest("bench.kafka.bare") as bare:
             yardstick = await bare.ask("drain", topic=bench.events)
-        async with bench.serving() as (server, channel):
+        async with bench.serving(reads=False) as (server, channel):
             began = server.resident
+            await server.ask("read")
             draining = asyncio.create_task(server.ask("drained", count=scale.messages))
             while not draining.done():
                 most = max(most, server.resident / 2**20)
@@ -44,7 +45,7 @@ async def drain(scale: Scale, folder: Path) -> list[Figure]:
             found = draining.result()
             left = [job for queue in queues.all[:3] for job in (await Queues(channel).get(queue.queue_id)).jobs]
             assert {job.records_written for job in left} == {times}, "telemetry was lost"
-        rates.append((found["messages"] / found["seconds"], yardstick["messages"] / yardstick["seconds"]))
+        rates.append((scale.messages / found["seconds"], scale.messages / yardstick))
         writes.append(found["writes"] / scale.queues / max(1.0, found["seconds"] / WINDOW))
         sizes.append(began / 2**20)
     note = f"{scale.messages:,} messages of {scale.queues * WORKERS:,} workers in {scale.queues} queues, until stored"
