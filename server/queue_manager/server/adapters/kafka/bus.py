@@ -76,6 +76,7 @@ class KafkaBus:
         self._topics = topics
         self._clock = clock
         self._receiver: Receiver | None = None
+        self._backoff = Backoff(rng)
         self._admin = Admin(access, rng=rng)
         self._producer = Producer(access)
 
@@ -239,8 +240,12 @@ class KafkaBus:
                     raise Unavailable(f"there is no topic {', '.join(sorted(missing & set(shared)))}")
                 self._ensured.set()
             except Unavailable as error:
-                log.warning("topics are not ready", error=error.message, retry_in=ENSURING)
-            await asyncio.sleep(ENSURING)
+                delay = self._backoff.failed("topics")
+                log.warning("topics are not ready", error=error.message, retry_in=round(delay, 3))
+                await asyncio.sleep(delay)
+            else:
+                self._backoff.clear("topics")
+                await asyncio.sleep(ENSURING)
 
     async def _read(self, consumer: Consumer) -> None:
         await self._ensured.wait()  # a client that subscribes to a topic that there is not makes it, its own way
