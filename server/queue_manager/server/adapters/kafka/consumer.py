@@ -189,6 +189,10 @@ class Consumer:
             if records[0].offset < known.position:
                 self._begin(tp, note="", offset=NOTHING)  # the topic was made anew, and begins at nought
                 known = self._partitions[tp]
+            if known.committed == NOTHING:
+                await self._christen(tp, records[0].offset)
+                if self._partitions.get(tp) is not known:
+                    continue  # taken away meanwhile
             known.position = records[-1].offset + 1
             taken = self._take(known.source, records)
             # Of a coroutine we make a task, which is ours to cancel; a future is somebody else's.
@@ -203,6 +207,17 @@ class Consumer:
                 client.pause(*client.assignment())
             elif waiting < UNSTORED / 2 and client.paused():
                 client.resume(*client.paused())
+
+    async def _christen(self, tp: TopicPartition, offset: int) -> None:
+        """Have the name of this life of the topic stored before anything of it is taken in.
+
+        Whoever reads the same after a crash must call it the same, else it would be something new.
+        """
+        assert self._client is not None
+        known = self._partitions[tp]
+        async with asyncio.timeout(COMMITTING):
+            await self._client.commit({tp: OffsetAndMetadata(offset, known.note)})
+        known.committed = offset
 
     def _count_done(self) -> None:
         for known in self._partitions.values():
@@ -245,6 +260,7 @@ class Consumer:
             return
         for tp, (offset, note) in found.items():
             self._begin(tp, note=note, offset=offset)
+            self._partitions[tp].committed = offset
 
     def _begin(self, tp: TopicPartition, *, note: str, offset: int) -> None:
         """Offsets begin at nought in a topic that was deleted and made again, so each life of it has a name of its own."""
