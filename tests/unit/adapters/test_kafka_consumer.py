@@ -30,6 +30,7 @@ class Broker:
     def __init__(self) -> None:
         self.polls: deque[Any] = deque()
         self.committed: tuple[int, str] = (-1, "")
+        self.end: int | None = 9
         self.clients = 0
         self.stopped = 0
 
@@ -82,10 +83,10 @@ class Client:
         """None."""
         return set()
 
-    def highwater(self, tp: TopicPartition) -> int:
+    def highwater(self, tp: TopicPartition) -> int | None:
         """How far the partition goes."""
         assert tp == TP
-        return 9
+        return self._broker.end
 
 
 class Reading:
@@ -219,3 +220,26 @@ async def test_a_group_whose_offsets_cannot_be_asked_for_reads_nothing(monkeypat
         broker.polls += [[0, 1]]
         await until(lambda: len(read.taken) == 2)
         await until(lambda: broker.committed[0] == 2)
+
+
+async def test_what_was_said_counts_as_heard_once_all_that_there_is_has_been_handed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not before the first answer has said how far the partition goes."""
+    broker, clock = Broker(), WallClock()
+    broker.end = None
+    async with reading(broker, monkeypatch) as read:
+        broker.polls += [[7]]
+        await until(lambda: len(read.taken) == 1)
+        broker.end = 9
+        broker.polls += [[]]
+        await until(lambda: not broker.polls)
+        assert read.consumer.heard_until == 0.0
+        begun = clock.now()
+        broker.polls += [[8]]
+        await until(lambda: read.consumer.heard_until >= begun)
+        broker.end = 10
+        await asyncio.sleep(0.01)  # a poll that was under way
+        heard = read.consumer.heard_until
+        await asyncio.sleep(0.02)
+        assert read.consumer.heard_until == heard

@@ -226,6 +226,9 @@ class Bus(Protocol):
     async def send(self, command: WorkerCommand) -> None:
         """Send a command to the workers of a queue. At least once; workers may not be there."""
 
+    def heard_until(self) -> float:
+        """Up to when what workers said has been handed to the receiver, as far as is known; UTC seconds, `inf`: always."""
+
     @property
     def is_heard(self) -> bool:
         """Whether anybody can get what is published now. Where not, it need not even be made."""

@@ -159,6 +159,10 @@ class KafkaBus:
             raise Unavailable(f"there is no topic {topic}")
         await self._producer.send([Outgoing(topic, value, key, partition=number) for number in found[topic]])
 
+    def heard_until(self) -> float:
+        """See `ports.Bus`. Another server's partitions are that one's to know of."""
+        return self._telemetry.heard_until
+
     @property
     def is_heard(self) -> bool:
         """See `ports.Bus`: who reads a topic is not known."""

@@ -96,6 +96,8 @@ class Consumer:
         self._observe = observe
         self.problem = "not connected yet"
         """Why nothing can be read now; empty where it can."""
+        self.heard_until = 0.0
+        """Up to when all that was in our partitions has been handed on; UTC seconds."""
         self._access = access
         self._admin = admin
         self._topic = topic
@@ -180,6 +182,7 @@ class Consumer:
             raise TimeoutError(f"Kafka has not let us join group {self._group} within {STARTING:.0f} s")
 
     async def _poll(self, client: AIOKafkaConsumer) -> None:
+        began = self._clock.now()
         polled = await client.getmany(timeout_ms=int(POLL * 1000), max_records=POLLED)
         if self._failed is not None:
             raise self._failed
@@ -198,6 +201,8 @@ class Consumer:
             # Of a coroutine we make a task, which is ours to cancel; a future is somebody else's.
             stored = taken if isinstance(taken, asyncio.Future) else asyncio.create_task(_done(taken), name="store")
             known.unstored.append((known.position, len(records), stored))
+        if self._partitions and all(self._is_read(client, tp, known) for tp, known in self._partitions.items()):
+            self.heard_until = began
         self._count_done()
         if monotonic() > self._committed_at + COMMIT_EVERY:
             await self._commit()
@@ -207,6 +212,12 @@ class Consumer:
                 client.pause(*client.assignment())
             elif waiting < UNSTORED / 2 and client.paused():
                 client.resume(*client.paused())
+
+    @staticmethod
+    def _is_read(client: AIOKafkaConsumer, tp: TopicPartition, known: _Partition) -> bool:
+        """Whether all that was there when it was fetched from last has been handed on; it may not have been yet."""
+        end = client.highwater(tp)
+        return end is not None and known.position >= end
 
     async def _christen(self, tp: TopicPartition, offset: int) -> None:
         """Have the name of this life of the topic stored before anything of it is taken in.
