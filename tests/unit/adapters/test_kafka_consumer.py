@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from queue_manager.server.adapters.kafka import consumer as module
 from queue_manager.server.adapters.kafka.access import Access
-from queue_manager.server.adapters.kafka.consumer import Consumer
+from queue_manager.server.adapters.kafka.consumer import Backlog, Consumer
 from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.errors import Unavailable
 from tests.support.local_workers import WallClock, until
@@ -73,7 +73,7 @@ class Client:
         polled = self._broker.polls.popleft() if self._broker.polls else []
         if isinstance(polled, Exception):
             raise polled
-        return {TP: [SimpleNamespace(offset=offset) for offset in polled]} if polled else {}
+        return {TP: [SimpleNamespace(offset=offset, timestamp=offset * 1000) for offset in polled]} if polled else {}
 
     async def commit(self, offsets: Any) -> None:
         """Remember it."""
@@ -149,14 +149,17 @@ async def test_what_is_stored_is_committed_and_nothing_else(monkeypatch: pytest.
         read.stores = False
         broker.polls += [[0, 1], [2], [3]]
         await until(lambda: len(read.taken) == 4)
+        assert read.consumer.backlog() == {0: Backlog(unfetched=5, unstored=4, since=0.0)}
         read.unstored[1].set_result(None)
         await asyncio.sleep(0.02)
         assert broker.committed[0] == 0
-        assert read.consumer.backlog() == {0: (5, 4)}
         read.unstored[0].set_result(None)
         await until(lambda: broker.committed[0] == 3)
         read.unstored[2].set_result(None)
         await until(lambda: broker.committed[0] == 4)
+        assert read.consumer.backlog() == {0: Backlog(unfetched=5, unstored=0, since=3.0)}
+        broker.end = 4
+        assert read.consumer.backlog() == {0: Backlog(unfetched=0, unstored=0, since=None)}
         assert read.consumer.problem == ""
 
 

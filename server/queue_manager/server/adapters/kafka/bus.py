@@ -15,7 +15,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
-from queue_manager.server.adapters.kafka.consumer import Consumer, Observe, Take
+from queue_manager.server.adapters.kafka.consumer import Backlog, Consumer, Observe, Take
 from queue_manager.server.adapters.kafka.producer import OWN, SOURCE, Outgoing, Producer
 from queue_manager.server.application.ports import Clock, Message, Publication, Receiver, WorkerCommand
 from queue_manager.server.application.workqueue import Backoff
@@ -222,7 +222,7 @@ class KafkaBus:
         """Why telemetry or commands cannot be read now; empty where they can."""
         return self._telemetry.problem or self._commands.problem
 
-    def backlogs(self) -> Mapping[str, Mapping[int, tuple[int, int]]]:
+    def backlogs(self) -> Mapping[str, Mapping[int, Backlog]]:
         """By topic: see `Consumer.backlog`."""
         return {self._topics.events: self._telemetry.backlog(), self._topics.control: self._commands.backlog()}
 

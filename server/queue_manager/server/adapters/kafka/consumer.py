@@ -57,6 +57,30 @@ Observe = Callable[[str, str], None]
 """Told of what befalls a topic: `rebuild` of a client, `dead_letter`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What of a partition waits."""
+
+    unfetched: int
+    """Records, as far as is known."""
+    unstored: int
+    """Records that were fetched."""
+    since: float | None
+    """When the oldest of all of these was written, or before; UTC seconds. None: nothing waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Records that were handed on together."""
+
+    end: int
+    """The offset after it."""
+    count: int
+    since: float
+    """When the first was written, UTC seconds."""
+    stored: asyncio.Future[object]
+
+
 @dataclass(slots=True)
 class _Partition:
     """What was read of a partition and is not committed yet."""
@@ -66,15 +90,16 @@ class _Partition:
     """Committed with each offset: which life of the topic it belongs to."""
     position: int
     """The offset that comes next."""
-    unstored: deque[tuple[int, int, asyncio.Future[object]]]
-    """Offset after a batch, records in it, and whether it is stored."""
+    unstored: deque[_Batch]
+    last_time: float = 0.0
+    """When the last of them was written, UTC seconds."""
     done: int = NOTHING
     committed: int = NOTHING
 
     @property
     def waiting(self) -> int:
         """How many records of it are not stored yet."""
-        return sum(count for _, count, _ in self.unstored)
+        return sum(batch.count for batch in self.unstored)
 
 
 class Consumer:
@@ -115,12 +140,14 @@ class Consumer:
         """Have `run` come to its end: what is stored is committed, and the group is left."""
         self._ending.set()
 
-    def backlog(self) -> Mapping[int, tuple[int, int]]:
-        """By partition that we read: how many records have not been fetched, as far as is known, and not been stored."""
+    def backlog(self) -> Mapping[int, Backlog]:
+        """By partition that we read."""
         found = {}
         for tp, known in self._partitions.items():
             end = self._client.highwater(tp) if self._client is not None else None
-            found[tp.partition] = (max(0, end - known.position) if end is not None else 0, known.waiting)
+            unfetched = max(0, end - known.position) if end is not None else 0
+            since = known.unstored[0].since if known.unstored else known.last_time if unfetched else None
+            found[tp.partition] = Backlog(unfetched, known.waiting, since)
         return found
 
     async def run(self) -> None:
@@ -200,7 +227,8 @@ class Consumer:
             taken = self._take(known.source, records)
             # Of a coroutine we make a task, which is ours to cancel; a future is somebody else's.
             stored = taken if isinstance(taken, asyncio.Future) else asyncio.create_task(_done(taken), name="store")
-            known.unstored.append((known.position, len(records), stored))
+            known.unstored.append(_Batch(known.position, len(records), records[0].timestamp / 1000, stored))
+            known.last_time = records[-1].timestamp / 1000
         if self._partitions and all(self._is_read(client, tp, known) for tp, known in self._partitions.items()):
             self.heard_until = began
         self._count_done()
@@ -232,11 +260,11 @@ class Consumer:
 
     def _count_done(self) -> None:
         for known in self._partitions.values():
-            while known.unstored and known.unstored[0][2].done():
-                offset, _, stored = known.unstored.popleft()
-                if (error := stored.exception()) is not None:
+            while known.unstored and known.unstored[0].stored.done():
+                batch = known.unstored.popleft()
+                if (error := batch.stored.exception()) is not None:
                     raise Unavailable(f"what was read of {known.source} was not stored: {told(error)}") from error
-                known.done = offset
+                known.done = batch.end
 
     async def _commit(self, only: Iterable[TopicPartition] | None = None) -> None:
         """Commit what is stored. A member that was put out meanwhile cannot; then others read that again."""
@@ -283,7 +311,7 @@ class Consumer:
     async def revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Partitions that others read from now on: what was read of them is stored and committed, if that is soon."""
         gone = {tp: self._partitions[tp] for tp in revoked if tp in self._partitions}
-        waiting = [stored for known in gone.values() for *_, stored in known.unstored]
+        waiting = [batch.stored for known in gone.values() for batch in known.unstored]
         if waiting:
             await asyncio.wait(waiting, timeout=SETTLING)
         if gone and self._client is not None:
@@ -296,9 +324,9 @@ async def _done(taken: Awaitable[object]) -> object:
     return await taken
 
 
-async def _abandoned(unstored: Iterable[tuple[int, int, asyncio.Future[object]]]) -> None:
+async def _abandoned(unstored: Iterable[_Batch]) -> None:
     """Wait no longer for this; it is read again."""
-    ours = [stored for *_, stored in unstored if isinstance(stored, asyncio.Task)]
+    ours = [batch.stored for batch in unstored if isinstance(batch.stored, asyncio.Task)]
     for task in ours:
         task.cancel()
     await asyncio.gather(*ours, return_exceptions=True)
