@@ -31,6 +31,9 @@ CONTROL_GROUPS: Final = ("control-listener-{queue_id}", "consumer-{queue_id}")
 DEAD_LETTERS: Final = ".dlq"
 """What the name of a topic ends in that has the messages of another one that nobody can read."""
 
+LARGEST_KEPT: Final = 900 * 1024
+"""Bytes of a dead letter; a record of 1 MiB is what a topic takes by default, keys and headers included."""
+
 ENSURING: Final = 30.0
 """Seconds between two looks at whether the topics are there."""
 
@@ -175,7 +178,10 @@ class KafkaBus:
         )
 
     async def bury(self, message: Message, reason: str) -> None:
-        """See `ports.Bus`. In the topic's dead-letter topic, with the place that it came from, and why."""
+        """See `ports.Bus`. In the topic's dead-letter topic, with the place that it came from, and why.
+
+        Of one that is larger than brokers take by default, the beginning, and in `x-size` how large it was.
+        """
         topic, _, place = message.source.partition("/")
         headers = {
             SOURCE: OWN.decode(),
@@ -184,8 +190,11 @@ class KafkaBus:
             "x-offset": str(message.position),
             "x-error": reason,
         }
+        value = message.value
+        if len(value) > LARGEST_KEPT:
+            headers["x-size"], value = str(len(value)), value[:LARGEST_KEPT]
         encoded = [(name, text.encode()) for name, text in headers.items()]
-        await self._producer.send([Outgoing(f"{topic}{DEAD_LETTERS}", message.value, headers=encoded)])
+        await self._producer.send([Outgoing(f"{topic}{DEAD_LETTERS}", value, headers=encoded)])
         self._observe("dead_letter", topic)
 
     async def lag(self, queue: Queue, job: Job) -> int | None:
