@@ -186,6 +186,6 @@ def _check_queue(story: Story, queue: queue_pb2.Queue) -> None:
     for job in queue.jobs:
         status = next(event["status"] for event in reversed(events) if event.get("job") == job.name)
         assert f"JOB_STATE_{status.upper()}" == queue_pb2.JobState.Name(job.state)
-        if job.state == queue_pb2.JOB_STATE_FINISHED:
+        if queue.state == queue_pb2.QUEUE_STATE_FINISHED:
             assert job.records_written == RECORDS, "telemetry is lost"
             assert job.attempt == 1

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -36,11 +37,12 @@ class Servers:
         self._file = file
         self._environment = {**os.environ, **topics, "KAFKA_BOOTSTRAP_SERVERS": PLAIN}
         self._running: list[asyncio.subprocess.Process] = []
+        self._names = count()
 
     async def come(self) -> None:
         """One more."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.support.kafka_listener", str(self._file)),
+            *(sys.executable, "-m", "tests.support.kafka_listener", str(self._file), f"server-{next(self._names)}"),
             cwd=ROOT,
             env=self._environment,
             stderr=asyncio.subprocess.DEVNULL,

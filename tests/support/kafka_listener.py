@@ -1,4 +1,4 @@
-"""`python -m tests.support.kafka_listener FILE`: a server's bus, whose records are lines of a file that others share.
+"""`python -m tests.support.kafka_listener FILE NAME`: a server's bus, whose records are lines of a file that others share.
 
 A process of its own, so that it can be killed. A message is stored when its line is written.
 """
@@ -44,7 +44,8 @@ async def listen() -> None:
     topics = Topics(control=os.environ["QUEUE_CONTROL_TOPIC"], events=os.environ["QUEUE_EVENTS_TOPIC"], partitions=6)
     access = Access(bootstrap_servers=os.environ["KAFKA_BOOTSTRAP_SERVERS"])
     group = os.environ["QM_KAFKA_GROUP"]
-    bus = KafkaBus(access, topics, group=group, clock=WallClock(), rng=Random())
+    instance = sys.argv[2]
+    bus = KafkaBus(access, topics, group=group, clock=WallClock(), rng=Random(), instance=instance)
     bus.subscribe(Listener(Path(sys.argv[1])))
     async with bus:
         await ended.wait()

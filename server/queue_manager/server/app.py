@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import signal
+import socket
 import sys
 import uuid
 from collections.abc import Callable, Mapping
@@ -93,6 +95,12 @@ def read_targets(file: Path | None) -> tuple[Catalogue, Mapping[str, PodOptions]
     return (base, {}) if file is None else read_catalogue(file, base)
 
 
+def instance(settings: Settings) -> str:
+    """Who this server is among those that share its work: the same whenever it starts with this data on this machine."""
+    place = hashlib.blake2b(str(settings.storage.data_dir.absolute()).encode(), digest_size=4).hexdigest()
+    return f"{socket.gethostname()}-{place}"
+
+
 def kafka_access(kafka: KafkaSettings) -> Access:
     """How the brokers are reached."""
     from queue_manager.server.adapters.kafka.access import Access  # noqa: PLC0415 - see `make_bus`
@@ -128,7 +136,15 @@ def make_bus(settings: Settings, *, clock: Clock, metrics: Metrics) -> InProcess
         retention=kafka.retention,
     )
     rng = Random()  # noqa: S311 - jitter
-    bus = KafkaBus(kafka_access(kafka), topics, group=kafka.group, clock=clock, rng=rng, observe=metrics.kafka_event)
+    bus = KafkaBus(
+        kafka_access(kafka),
+        topics,
+        group=kafka.group,
+        clock=clock,
+        rng=rng,
+        instance=instance(settings),
+        observe=metrics.kafka_event,
+    )
 
     def tell_backlogs() -> None:
         now = clock.now()

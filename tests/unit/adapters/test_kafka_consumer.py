@@ -47,6 +47,7 @@ class Client:
         self._broker = broker
         self._listener: Any = None
         self._client = SimpleNamespace(close=self._nothing)
+        self._coordinator = SimpleNamespace()
         broker.clients += 1
 
     async def _nothing(self) -> None:

@@ -183,7 +183,7 @@ def test_a_last_word_that_cannot_be_read_yet_is_waited_for_until_it_can() -> Non
 
 
 def test_a_last_word_that_cannot_be_read_is_not_waited_for_for_ever() -> None:
-    """Nor by a stop at all."""
+    """Nor by a stop beyond its deadline."""
     play, stopped = running(spec("a")), running(spec("a"))
     for each in (play, stopped):
         each.heard = each.now
@@ -193,8 +193,10 @@ def test_a_last_word_that_cannot_be_read_is_not_waited_for_for_ever() -> None:
     assert play["a"].state is JobState.RUNNING
     play.wait(0.1)
     assert play["a"].state is JobState.FINISHED
-    stopped.stop()
-    stopped.wait(TIMINGS.verdict_grace)
+    stopped.stop(grace=30.0)
+    stopped.wait(29.9)
+    assert stopped["a"].state is JobState.RUNNING
+    stopped.wait(0.1)
     assert stopped["a"].state is JobState.FINISHED
 
 

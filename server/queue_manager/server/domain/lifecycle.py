@@ -78,9 +78,8 @@ def advance(queue: Queue, *, now: float, timings: Timings, spec_hash: SpecHash, 
     """
     if queue.ended:
         return queue
-    if queue.status.stop is not None:
-        heard = math.inf  # a stop waits for nobody's words
-    queue = with_jobs(queue, [_conclude_if_due(job, now, timings, heard) for job in queue.jobs])
+    patience = math.inf if queue.status.stop is None else queue.status.stop.deadline
+    queue = with_jobs(queue, [_conclude_if_due(job, now, timings, heard, patience) for job in queue.jobs])
     queue = apply_limits(queue, now=now, timings=timings)
     queue = apply_policy(queue, now=now, timings=timings)
     queue = apply_gates(queue, now=now, spec_hash=spec_hash)
@@ -160,17 +159,19 @@ def _gone(job: Job, now: float, timings: Timings) -> JobStatus:
     return _end(job, status, now)
 
 
-def _conclude_if_due(job: Job, now: float, timings: Timings, heard: float) -> Job:
+def _conclude_if_due(job: Job, now: float, timings: Timings, heard: float, patience: float) -> Job:
     """A worker has ended, but what it said comes another way: its last word is waited for, up to a grace.
 
-    The grace is for a word that is on its way; one that cannot be read yet is waited for longer.
+    The grace is for a word that is on its way; one that cannot be read yet is waited for longer, not beyond `patience`.
     """
     status = job.status
     if job.ended or status.worker_end_time is None:
         return job
     nothing_to_wait_for = status.exit_code != 0 or bool(status.words.final)
-    grace = timings.verdict_grace if heard >= status.worker_end_time else timings.verdict_patience
-    if nothing_to_wait_for or now >= status.worker_end_time + grace:
+    due = status.worker_end_time + timings.verdict_grace
+    if heard < status.worker_end_time:
+        due = max(due, min(patience, status.worker_end_time + timings.verdict_patience))
+    if nothing_to_wait_for or now >= due:
         return replace(job, status=_end(job, status, now))
     return job
 

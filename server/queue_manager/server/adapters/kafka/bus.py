@@ -72,9 +72,13 @@ class KafkaBus:
         group: str,
         clock: Clock,
         rng: Random,
+        instance: str | None = None,
         observe: Observe = lambda *_: None,
     ) -> None:
-        """`group`: of consumer groups whose members share the work; each topic has one of its own."""
+        """`group`: of consumer groups whose members share the work; each topic has one of its own.
+
+        `instance`: who we are among these, the same after a restart.
+        """
         self._observe = observe
         self._topics = topics
         self._clock = clock
@@ -92,6 +96,7 @@ class KafkaBus:
                 take=take,
                 clock=clock,
                 backoff=Backoff(rng),
+                instance=instance,
                 observe=observe,
             )
 

@@ -115,9 +115,14 @@ class Consumer:
         take: Take,
         clock: Clock,
         backoff: Backoff,
+        instance: str | None = None,
         observe: Observe = lambda *_: None,
     ) -> None:
-        """`take` is given what comes in."""
+        """`take` is given what comes in.
+
+        `instance` is who we are in the group, also in our next life, which takes over what this one had at once; without,
+        the group waits for `SESSION` until it gives up a member that was killed, and lets nobody in meanwhile.
+        """
         self._observe = observe
         self.problem = "not connected yet"
         """Why nothing can be read now; empty where it can."""
@@ -130,6 +135,7 @@ class Consumer:
         self._take = take
         self._clock = clock
         self._backoff = backoff
+        self._instance = instance
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._client: AIOKafkaConsumer | None = None
         self._failed: Unavailable | None = None
@@ -170,6 +176,7 @@ class Consumer:
         client = AIOKafkaConsumer(
             **await knock(self._access),
             group_id=self._group,
+            group_instance_id=self._instance,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION,
@@ -188,6 +195,8 @@ class Consumer:
                 self._backoff.clear(self._topic)
             await self._commit()
         finally:
+            if self._ending.is_set():  # the library leaves no group as such a member; the others would wait for us
+                client._coordinator._group_instance_id = None  # noqa: SLF001
             await stopped(client)
             self._client = None
             for known in self._partitions.values():
