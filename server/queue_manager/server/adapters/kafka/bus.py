@@ -143,8 +143,10 @@ class KafkaBus:
                 dict.fromkeys(names, self._topics.data_partitions), settings={}, copies=self._topics.copies
             )
         partitions = await self._admin.partitions(names)
+        if missing := [name for name in names if name not in partitions]:
+            raise Unavailable(f"topic {', '.join(missing)} has been removed, or is not known of yet")
         for group, topics in readers.items():
-            wanted = [TopicPartition(topic, number) for topic in topics for number in partitions.get(topic, ())]
+            wanted = [TopicPartition(topic, number) for topic in topics for number in partitions[topic]]
             committed = await self._admin.committed(group, wanted)
             fresh = {tp: 0 for tp in wanted if committed.get(tp, (NOTHING, ""))[0] == NOTHING}
             if fresh:
