@@ -14,6 +14,7 @@ from queue_manager.server.application.core import Core
 from queue_manager.server.application.ports import Message
 from queue_manager.server.domain.model import Queue, QueueState
 from queue_manager.server.rpc.requests import start_payload
+from tests.support.event_schema import as_sent, fault
 
 from . import EPOCH, Bus, Runner, Store, core
 
@@ -53,13 +54,15 @@ class Commanded:
 
 @pytest.fixture
 async def commanded() -> AsyncIterator[Commanded]:
-    """It runs."""
+    """It runs. What it says in the end keeps to docs/events.schema.json, whatever the test was about."""
     made = Commanded()
     running = asyncio.create_task(made.core.run())
     await made.core.ready.wait()
     yield made
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    faults = [found for event in made.bus.published if (found := fault(as_sent(event.value)))]
+    assert not faults, faults[0]
 
 
 def payload(name: str = "historical") -> dict[str, Any]:
