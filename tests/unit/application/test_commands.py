@@ -115,6 +115,20 @@ async def test_a_start_that_breaks_rules_is_rejected_with_all_of_them(commanded:
     assert commanded.queues == []
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({}, "queue-control:3:1a2b:1"), ({"request_id": "nightly"}, "nightly"), ({"request_id": 5}, "")],
+    ids=["its place", "its own", "none that can be"],
+)
+async def test_who_wrote_a_start_finds_the_rejection_by_its_request_id(
+    commanded: Commanded, given: dict[str, Any], named: str
+) -> None:
+    """As it finds what was accepted; other commands have none."""
+    said = await commanded.told({"command": "start", "symbol": "?", "requests": [], **given})
+    assert (said["event"], said["request_id"]) == ("command_rejected", named)
+    assert "request_id" not in await commanded.told({"command": "stop", "queue_id": "wf-nothing", **given})
+
+
 async def test_a_stop_stops(commanded: Commanded) -> None:
     """Gracefully, or by force; one of a queue that there is not is rejected."""
     queue_id = (await commanded.told({"command": "start", **payload()}))["queue_id"]

@@ -235,6 +235,7 @@ def sample_events() -> list[Any]:
             COMMAND_ID,
             {
                 "queue_id": "",
+                "request_id": COMMAND_ID,
                 "reason": "INVALID_REQUEST",
                 "error_message": "symbol: is no symbol",
                 "violations": [{"field": "symbol", "description": "is no symbol"}],
@@ -269,7 +270,7 @@ def test_an_event_with_a_value_that_cannot_be_is_refused(sample: Any, wrong: obj
     """A wrong type in each field; a text that is no id, state, name or reason where it must be one."""
     free = {"message", "actor", "error_message", "target", "type", "job"}
     if sample["event"] == "command_rejected" or sample.get("command") == "ping":
-        free.add("queue_id")  # what the command said
+        free |= {"queue_id", "request_id"} if sample["command"] == "start" else {"queue_id"}  # what the command said
     for field in sample:
         if isinstance(wrong, str) and field in free:
             continue
@@ -304,6 +305,8 @@ def test_violations_go_with_an_invalid_request_and_queues_with_every_queue() -> 
     wrong: list[list[object]] = [[], [{}], [{"field": "symbol"}], [{"field": 1, "description": "x"}], [1]]
     for violations in wrong:
         assert fault({**rejected, "violations": violations})
+    for command in ("stop", "ping", "retry"):
+        assert fault({**rejected, "command": command}), "only a start has a request_id"
     assert fault({**stopped, "queue_id": "wf-a"})
     one = {name: value for name, value in stopped.items() if name != "queues"}
     assert not fault({**one, "queue_id": "wf-a"})
