@@ -1,8 +1,4 @@
-"""What docs/kafka.md tells somebody to type who has nothing but Kafka's console tools and jq, typed.
-
-KAFKA_CLASSPATH names Kafka's jars, as `java -cp` takes them, those of its tools among them; from these the two scripts
-are made that a Kafka installation has.
-"""
+"""What docs/kafka.md tells somebody to type who has nothing but Kafka's console tools and jq, typed."""
 
 from __future__ import annotations
 
@@ -26,12 +22,8 @@ from tests.e2e.server_process import ServerProcess
 from tests.e2e.test_readme import blocks, missing
 from tests.integration.test_kafka_server import PLAIN, SECURE, access, own_topics, payload
 from tests.support.event_schema import fault
+from tests.support.kafka_tools import needs_tools, path_with_tools
 
-CLASSPATH = os.environ.get("KAFKA_CLASSPATH", "")
-TOOLS = {
-    "kafka-console-producer.sh": "org.apache.kafka.tools.ConsoleProducer",
-    "kafka-console-consumer.sh": "org.apache.kafka.tools.consumer.ConsoleConsumer",
-}
 Test = TypeVar("Test", bound=Callable[..., object])
 
 PAGE = "docs/kafka.md"
@@ -44,7 +36,7 @@ def on_a_broker(test: Test) -> Test:
     for mark in (
         pytest.mark.integration,
         pytest.mark.skipif(not PLAIN, reason="KAFKA_BOOTSTRAP_SERVERS names no broker"),
-        pytest.mark.skipif(not CLASSPATH, reason="KAFKA_CLASSPATH does not name Kafka's jars"),
+        needs_tools,
         pytest.mark.skipif(shutil.which("jq") is None, reason="there is no jq"),
         pytest.mark.timeout(180),
     ):
@@ -57,16 +49,7 @@ def path(tmp_path: Path) -> str:
     """A PATH with the console tools."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, main in TOOLS.items():
-        script = folder / name
-        script.write_text(
-            f'#!/bin/sh\nexec java -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$KAFKA_CLASSPATH" {main} "$@"\n'
-        )
-        script.chmod(0o755)
-        tried = subprocess.run([script, "--version"], capture_output=True, text=True, check=False, timeout=60)
-        if "ClassNotFoundException" in tried.stderr:
-            pytest.skip(f"the jars of KAFKA_CLASSPATH have no {main}")
-    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+    return path_with_tools(folder)
 
 
 class Terminal:
