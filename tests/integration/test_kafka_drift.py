@@ -152,11 +152,11 @@ async def test_a_compacted_topic_refuses_workers_so_the_server_is_not_ready_unti
             await worker.send_and_wait(events, b'{"status": "started"}')
         await worker.send_and_wait(events, b"{}", key=b"a key")
     async with ServerProcess(tmp_path, **access(), **topics) as server, AsyncClient(server.address) as client:
+        await until_probed(server, 1, f"topic {events} is compacted")
         (finding,) = await findings(client)
         assert finding.severity == ERROR
         assert finding.message.startswith(f"topic {events} is compacted (cleanup.policy=compact,delete): ")
         assert f"--entity-name {events} --add-config cleanup.policy=delete" in finding.message
-        await until_probed(server, 1, finding.message.split(":")[0])
         assert await checked(beside, {**access(), **topics}) == (1, finding.message)
         async with admin() as client_of_kafka:
             await client_of_kafka.alter_configs(
