@@ -172,8 +172,9 @@ class Core:
 
     async def diagnose(self) -> Diagnosis:
         """What is wrong, as far as is known here."""
-        found, said = await asyncio.gather(self.problems(), warnings(self._warnings))
-        return Diagnosis(findings(found, {BUS: said}, self.strays.orphans), self._version, self._parts)
+        found = await self.problems()
+        said = {} if BUS in found else {BUS: await warnings(self._warnings)}  # one that is down has been waited for
+        return Diagnosis(findings(found, said, self.strays.orphans), self._version, self._parts)
 
     async def problems(self) -> dict[str, str]:
         """Which parts cannot be reached now, and why."""

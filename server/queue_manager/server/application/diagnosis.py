@@ -69,7 +69,7 @@ def findings(
     for part, said in warnings.items():
         if said is not None:
             found += said
-        elif part not in problems:
+        else:
             found.append(
                 Finding(
                     severity=Severity.WARNING,

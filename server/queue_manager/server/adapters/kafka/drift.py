@@ -70,12 +70,14 @@ class _About:
                 self._configs(f"{POLICY}={DELETE}"),
                 Severity.ERROR,
             )
+            if DELETE not in policy:
+                return  # there is no retention to speak of
         wanted = self.wanted.retention
         kept = int(settings.get(RETENTION, wanted)) if DELETE in policy else FOR_EVER
         if kept == wanted:
             return
         loses = kept != FOR_EVER and kept < wanted
-        remedy = self._configs(f"{RETENTION}={wanted}")
+        remedy = self._configs(f"{RETENTION}={wanted}" + ("" if DELETE in policy else f",{POLICY}={DELETE}"))
         yield self._finding(
             f"keeps messages {_for(kept)}, and QM_KAFKA_RETENTION says {_for(wanted)}: "
             + ("what a server has not read that is down for longer is lost" if loses else "it takes more space"),
