@@ -20,8 +20,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from queue_manager.client import AsyncClient
+from queue_manager.server.domain.telemetry import is_own
 from queue_manager.v1 import queue_pb2
 from tests.e2e.server_process import ServerProcess
+from tests.support.event_schema import fault
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
@@ -54,9 +56,15 @@ def own_topics() -> dict[str, str]:
 
 
 @pytest.fixture
-def topics() -> dict[str, str]:
-    """Topics of a test's own."""
-    return own_topics()
+async def topics() -> AsyncIterator[dict[str, str]]:
+    """Topics of a test's own. Every event that the server has put there keeps to docs/events.schema.json."""
+    made = own_topics()
+    yield made
+    values = [record.value for record in await read_all(made["QUEUE_EVENTS_TOPIC"]) if record.value]
+    own = [json.loads(value) for value in values if is_own(value)]
+    assert own, "the server has said nothing"
+    faults = [found for event in own if (found := fault(event))]
+    assert not faults, f"{len(faults)} of {len(own)} events: {faults[0]}"
 
 
 @pytest.fixture
