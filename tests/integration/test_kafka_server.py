@@ -245,6 +245,26 @@ async def test_poison_on_every_partition_stops_nobody_and_is_kept(
         assert len(places) == len(letters)
 
 
+async def test_poison_without_a_topic_to_keep_it_in_stops_nobody(tmp_path: Path, topics: dict[str, str]) -> None:
+    """Where the server may make none, and nobody has: doctor says so, and it is lost."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=PLAIN)
+    await admin.start()
+    await admin.create_topics([NewTopic(topics[name], 3, 1) for name in ("QUEUE_CONTROL_TOPIC", "QUEUE_EVENTS_TOPIC")])
+    await admin.close()
+    variables = {**access(), **topics, "QM_KAFKA_CREATE_TOPICS": "false"}
+    async with ServerProcess(tmp_path, **variables) as server, Console(topics) as console:
+        for topic in ("QUEUE_CONTROL_TOPIC", "QUEUE_EVENTS_TOPIC"):
+            for partition in range(3):
+                await console.say(b"no json", topic=topic, partition=partition)
+        await console.say(json.dumps({"command": "start", **payload("historical")}).encode())
+        await console.until(lambda event: event["status"] == "finished" and "job" not in event)
+        async with AsyncClient(server.address) as client:
+            (found,) = [each for each in (await client.diagnose()).findings if "nobody can read" in each.message]
+        assert f"{topics['QUEUE_EVENTS_TOPIC']}.dlq" in found.subjects
+        lost = [line for line in server.log if line["event"] == "a message cannot be read, nor be kept"]
+        assert len(lost) == 6
+
+
 async def test_what_is_larger_than_topics_take_by_default_stops_nobody(tmp_path: Path, topics: dict[str, str]) -> None:
     """Its beginning is kept, and how large it was."""
     admin = AIOKafkaAdminClient(bootstrap_servers=PLAIN)

@@ -113,7 +113,7 @@ class Commands:
             case CommandKind.PING:
                 return {"message": "workers answer a ping by themselves; the Queue Manager does not"}
             case CommandKind.RETRY:
-                raise QueueManagerError("a queue cannot be retried yet; start it again")
+                raise InvalidRequest.of("command", "retry joins in a later version; start the queue again")
 
     async def _stop(self, command: Command) -> Mapping[str, object]:
         if command.mode is None:

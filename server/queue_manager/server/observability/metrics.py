@@ -210,7 +210,8 @@ class Metrics:
         self.kafka_events_total = add(
             Counter,
             "kafka_events_total",
-            "What befell topics: rebuild (a client failed and was made anew), dead_letter (a message cannot be read).",
+            "What befell topics: rebuild (a client failed and was made anew), dead_letter (a message cannot be read, and "
+            "is kept), dead_letter_lost (and there is no topic to keep it in).",
             ("topic", "event"),
         )
         self.kafka_lag_records = add(

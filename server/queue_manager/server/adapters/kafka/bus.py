@@ -12,6 +12,7 @@ from typing import Final, Self
 import msgspec
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
@@ -220,8 +221,25 @@ class KafkaBus:
         if len(value) > LARGEST_KEPT:
             headers["x-size"], value = str(len(value)), value[:LARGEST_KEPT]
         encoded = [(name, text.encode()) for name, text in headers.items()]
-        await self._producer.send([Outgoing(f"{topic}{DEAD_LETTERS}", value, headers=encoded)])
-        self._observe("dead_letter", topic)
+        if await self._kept(Outgoing(f"{topic}{DEAD_LETTERS}", value, headers=encoded)):
+            self._observe("dead_letter", topic)
+        else:  # nobody waits for it, and what comes after it does
+            self._observe("dead_letter_lost", topic)
+            log.error(
+                "a message cannot be read, nor be kept", source=message.source, position=message.position, why=reason
+            )
+
+    async def _kept(self, letter: Outgoing) -> bool:
+        """Whether there is a topic for it that takes it. Raises `Unavailable` where that may yet come."""
+        if not self._topics.create and letter.topic not in await self._admin.partitions([letter.topic]):
+            return False
+        try:
+            await self._producer.send([letter])
+        except Unavailable as error:
+            if isinstance(error.__cause__, TopicAuthorizationFailedError):
+                return False
+            raise
+        return True
 
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """See `ports.Bus`. In records."""
@@ -257,8 +275,15 @@ class KafkaBus:
             raise Unavailable(f"Kafka cannot be read: {self.problem}")
 
     async def warnings(self) -> Sequence[Finding]:
-        """See `ports.Bus`. What topics are like that others have made."""
-        return [finding for finding in await self._look() if finding.severity is Severity.WARNING]
+        """See `ports.Bus`. What topics are like that others have made, or have not."""
+        found = [finding for finding in await self._look() if finding.severity is Severity.WARNING]
+        letters = [topic for topic in self._topics.wanted() if topic.endswith(DEAD_LETTERS)]
+        missing = sorted(set(letters) - set(await self._admin.partitions(letters)))
+        if missing and not self._topics.create:
+            what = f"there is no topic {' and '.join(missing)}: what nobody can read is only logged, and lost"
+            remedy = "make it, with one partition, or allow that it is made: QM_KAFKA_CREATE_TOPICS"
+            found.append(Finding(severity=Severity.WARNING, part="bus", message=what, remedy=remedy, subjects=missing))
+        return found
 
     @property
     def problem(self) -> str:
