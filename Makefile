@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test simulate bench bench-kubernetes integration image lint format types protos check-generated docs clean
+.PHONY: help setup run demo test simulate bench bench-kubernetes bench-kafka integration image lint format types protos check-generated docs clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: $(STAMP) ## Measure speed and size beside a bare grpc.aio service: make b
 
 bench-kubernetes: $(STAMP) ## Measure with Jobs on the Kubernetes that KUBECONFIG names, beside bare aiohttp: [ONLY=...] [SHORT=1]
 	@$(BIN)/python -m bench.kubernetes $(if $(SHORT),--short) $(ONLY)
+
+bench-kafka: $(STAMP) ## Measure what goes over the Kafka that KAFKA_BOOTSTRAP_SERVERS names, beside a bare consumer: [ONLY=...] [SHORT=1]
+	@$(BIN)/python -m bench.kafka $(if $(SHORT),--short) $(ONLY)
 
 integration: $(STAMP) ## Run the tests that need real servers; each says what it skips and why
 	$(BIN)/pytest -m integration -ra

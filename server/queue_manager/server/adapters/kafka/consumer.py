@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 POLL: Final = 0.5
 """Seconds after which a poll returns with nothing; so long an end takes, because polls are not cancelled."""
+PAUSED: Final = 0.02
+"""The same where nothing is fetched, until enough of what was fetched is stored."""
 POLLED: Final = 2000
 """Records of a poll at most."""
 STARTING: Final = 60.0
@@ -219,7 +221,8 @@ class Consumer:
 
     async def _poll(self, client: AIOKafkaConsumer) -> None:
         began = self._clock.now()
-        polled = await client.getmany(timeout_ms=int(POLL * 1000), max_records=POLLED)
+        patience = PAUSED if client.paused() else POLL
+        polled = await client.getmany(timeout_ms=int(patience * 1000), max_records=POLLED)
         if self._failed is not None:
             raise self._failed
         for tp, records in polled.items():
