@@ -16,7 +16,8 @@ from aiokafka import ConsumerRecord, TopicPartition
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
 from queue_manager.server.adapters.kafka.consumer import Consumer, Observe, Take
-from queue_manager.server.adapters.kafka.producer import OWN, SOURCE, Outgoing, Producer
+from queue_manager.server.adapters.kafka.letters import SUFFIX, Letters, buried
+from queue_manager.server.adapters.kafka.producer import LARGEST_RECORD, OWN, SOURCE, Outgoing, Producer
 from queue_manager.server.application.ports import Clock, Message, Publication, Receiver, WorkerCommand
 from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.errors import Unavailable
@@ -27,9 +28,6 @@ log = structlog.get_logger(__name__)
 
 CONTROL_GROUPS: Final = ("control-listener-{queue_id}", "consumer-{queue_id}")
 """The groups in which a queue's workers read commands (contracts, section 4)."""
-
-DEAD_LETTERS: Final = ".dlq"
-"""What the name of a topic ends in that has the messages of another one that nobody can read."""
 
 ENSURING: Final = 30.0
 """Seconds between two looks at whether the topics are there."""
@@ -78,6 +76,9 @@ class KafkaBus:
         self._receiver: Receiver | None = None
         self._admin = Admin(access, rng=rng)
         self._producer = Producer(access)
+        self.dead_letters = Letters(
+            access, self._admin, self._producer, topics=(topics.control, topics.events), observe=observe
+        )
 
         def reading(topic: str, role: str, take: Take) -> Consumer:
             return Consumer(
@@ -171,17 +172,9 @@ class KafkaBus:
 
     async def bury(self, message: Message, reason: str) -> None:
         """See `ports.Bus`. In the topic's dead-letter topic, with the place that it came from, and why."""
-        topic, _, place = message.source.partition("/")
-        headers = {
-            SOURCE: OWN.decode(),
-            "x-topic": topic,
-            "x-partition": place.partition("@")[0],
-            "x-offset": str(message.position),
-            "x-error": reason,
-        }
-        encoded = [(name, text.encode()) for name, text in headers.items()]
-        await self._producer.send([Outgoing(f"{topic}{DEAD_LETTERS}", message.value, headers=encoded)])
-        self._observe("dead_letter", topic)
+        letter = buried(message, reason)
+        await self._producer.send([letter])
+        self._observe("dead_letter", letter.topic.removesuffix(SUFFIX))
 
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """See `ports.Bus`. In records."""
@@ -226,15 +219,20 @@ class KafkaBus:
     async def _ensure(self) -> None:
         """Have the topics that everybody shares made, if that is ours to do; also when somebody has removed them."""
         shared = [self._topics.control, self._topics.events]
-        wanted = dict.fromkeys(shared, self._topics.partitions)
-        wanted |= dict.fromkeys((f"{topic}{DEAD_LETTERS}" for topic in shared), 1)
+        letters = [f"{topic}{SUFFIX}" for topic in shared]
         keep = {"retention.ms": str(int(self._topics.retention * 1000))}
+        # A letter is a little larger than its message, which may be as large as its own topic takes.
+        kinds = (
+            (shared, self._topics.partitions, keep),
+            (letters, 1, {**keep, "max.message.bytes": str(LARGEST_RECORD)}),
+        )
         while True:
             try:
-                missing = set(wanted) - set(await self._admin.partitions(wanted))
+                missing = {*shared, *letters} - set(await self._admin.partitions([*shared, *letters]))
                 if self._topics.create and missing:
-                    making = {topic: count for topic, count in wanted.items() if topic in missing}
-                    await self._admin.create(making, settings=keep, copies=self._topics.copies)
+                    for topics, count, settings in kinds:
+                        if making := dict.fromkeys(sorted(missing & set(topics)), count):
+                            await self._admin.create(making, settings=settings, copies=self._topics.copies)
                 elif missing & set(shared):
                     raise Unavailable(f"there is no topic {', '.join(sorted(missing & set(shared)))}")
                 self._ensured.set()
@@ -262,7 +260,7 @@ class KafkaBus:
 def _messages(source: str, records: Sequence[ConsumerRecord]) -> list[Message]:
     """What others have said."""
     return [
-        Message(record.value or b"", record.timestamp / 1000, source, record.offset)
+        Message(record.value or b"", record.timestamp / 1000, source, record.offset, record.key)
         for record in records
         if not _is_own(record)
     ]
