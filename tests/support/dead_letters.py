@@ -36,6 +36,8 @@ class MemoryLetters:
         """Set with every step."""
         self.may_step = asyncio.Event()
         self.may_step.set()
+        self.one_by_one = False
+        """Whether `may_step` has to be set for each."""
         self._letters: dict[str, tuple[DeadLetter, Sent]] = {}
 
     def bury(self, topic: str, value: bytes, *, error: str = "is no JSON", key: bytes | None = None) -> str:
@@ -91,11 +93,6 @@ class MemoryLetters:
                 self.sent.append(sent)
                 self._letters[each] = replace(letter, replay_time=1_722_600_000.0, replayed_by=by), sent
             self.stepped.set()
+            if self.one_by_one:
+                self.may_step.clear()
             yield step
-
-
-class BusWithLetters:
-    """As much of a bus as is asked for dead letters."""
-
-    def __init__(self, letters: MemoryLetters | None) -> None:
-        self.dead_letters = letters

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.instruments import Instruments
-from queue_manager.server.application.ports import Message, Publication, Receiver, Record, WorkerCommand
+from queue_manager.server.application.ports import DeadLetters, Message, Publication, Receiver, Record, WorkerCommand
 from queue_manager.server.application.records import Records
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.errors import Declined, Unavailable
@@ -123,6 +123,7 @@ class Bus:
         self.published: list[Publication] = []
         self.forgotten: list[str] = []
         self.buried: list[tuple[Message, str]] = []
+        self.dead_letters: DeadLetters | None = None
         self.receiver: Receiver | None = None
 
     def subscribe(self, receiver: Receiver) -> None:

@@ -67,8 +67,8 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "dlq list": (
         ("queuectl dlq list --topic queue-events", "telemetry that could not be read, and why"),
         (
-            "queuectl dlq list --limit 1 -o json | jq -r '.dead_letters[].value' | base64 -d",
-            "the newest of all, as it came",
+            "queuectl dlq list -o json | jq -r '.dead_letters[0].value' | base64 -d",
+            "the newest, as it came",
         ),
     ),
     "dlq replay": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -62,25 +63,26 @@ def dead_letters(listed: Sequence[DeadLetter], *, console: Console, now: float) 
     if not listed:
         return Text("there are no dead letters", style="dim")
     piped = not console.file.isatty()
+    wide = piped or console.width >= WIDE
+
+    def when(time: Timestamp) -> str:
+        return formats.utc(time) if piped or not time.seconds else formats.age(max(0.0, now - time.seconds))
+
     table = _table()
     for title in ("ID", "BURIED" if piped else "AGE", "BYTES", "REPLAYED"):
         table.add_column(title, no_wrap=True, justify="right" if title in {"AGE", "BYTES"} else "left")
-    table.add_column("WHY", overflow="fold", no_wrap=piped)
-    table.add_column("VALUE", no_wrap=True, overflow="ellipsis")
+    table.add_column("WHY", no_wrap=piped, overflow="fold")
+    if wide:
+        table.add_column("VALUE", no_wrap=True)
     for letter in listed:
-        when, replay = letter.bury_time, letter.replay_time
-        table.add_row(
+        cells = [
             Text(formats.one_line(letter.id)),
-            Text(formats.utc(when) if piped else formats.age(max(0.0, now - when.seconds))),
+            Text(when(letter.bury_time)),
             Text(formats.count(letter.value_size)),
-            Text(
-                formats.utc(replay)
-                if piped or not replay.seconds
-                else f"{formats.age(max(0.0, now - replay.seconds))} ago"
-            ),
+            Text(when(letter.replay_time)),
             Text(formats.one_line(letter.error)),
-            _value(letter),
-        )
+        ]
+        table.add_row(*cells, *([_value(letter)] if wide else []))
     return table
 
 

@@ -55,8 +55,8 @@ FETCHED: Final = 2**20
 PARTITION, OFFSET, ERROR = "x-partition", "x-offset", "x-error"
 """Headers of a letter: the place that it came from, and why nobody can read it."""
 
-REPLAYED, REPLAYED_BY, LETTER = "x-replayed", "x-replayed-by", "x-dead-letter"
-"""Headers: of a mark the offset of its letter, and who had it replayed; of what was sent again the letter's id."""
+REPLAYED, REPLAYED_BY = "x-replayed", "x-replayed-by"
+"""Headers of a mark: the offset of its letter, and who had it replayed."""
 
 
 def buried(message: Message, reason: str) -> Outgoing:
@@ -167,17 +167,10 @@ class Letters:
     async def _send_again(self, letters: Sequence[ConsumerRecord], partitions: Iterable[int], by: str) -> None:
         again, marks = [], []
         for record in letters:
-            place, headers = _place(record), _headers(record)
-            partition = _number(headers, PARTITION)
-            again.append(
-                Outgoing(
-                    place.topic.removesuffix(SUFFIX),
-                    record.value or b"",
-                    record.key,
-                    partition if partition in partitions else None,
-                    [(LETTER, str(place).encode())],
-                )
-            )
+            place, partition = _place(record), _number(_headers(record), PARTITION)
+            topic, place_there = place.topic.removesuffix(SUFFIX), partition if partition in partitions else None
+            # Without headers: the message may be as large as its topic takes.
+            again.append(Outgoing(topic, record.value or b"", record.key, place_there, headers=()))
             said = [(SOURCE, OWN), (REPLAYED, str(place.offset).encode()), (REPLAYED_BY, by.encode())]
             marks.append(Outgoing(place.topic, b"", partition=place.partition, headers=said))
         await self._producer.send(again)
