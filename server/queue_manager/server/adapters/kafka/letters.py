@@ -49,6 +49,10 @@ POLL: Final = 0.5
 BATCH: Final = 100
 """Letters that are sent before they are marked, at most: so many come twice after a crash in between."""
 
+WAITED: Final = 20
+"""Milliseconds for which a broker holds back an answer without records. At the end of a partition the client asks for more,
+and nothing else is read before it has that answer; by default that is half a second at each step back."""
+
 FETCHED: Final = 2**20
 """Bytes that are asked for at once; of a record that is larger a broker sends the whole nevertheless."""
 
@@ -213,6 +217,7 @@ class Letters:
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 max_partition_fetch_bytes=FETCHED,
+                fetch_max_wait_ms=WAITED,
                 request_timeout_ms=int(READING * 1000),
             )
             try:
