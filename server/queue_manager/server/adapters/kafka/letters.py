@@ -225,6 +225,8 @@ class Letters:
                     await client.start()
                     bounds = await _bounds(client, partitions)
                 yield _Reader(client, bounds, until)
+                async with asyncio.timeout(until - monotonic()):
+                    await _settled(client, partitions)
             finally:
                 await stopped(client)
 
@@ -240,6 +242,16 @@ async def _bounds(
     ends = await client.end_offsets(partitions)
     begins = await client.beginning_offsets(partitions)
     return {tp: (max(begins[tp], ends[tp] - WINDOW), ends[tp]) for tp in partitions}
+
+
+async def _settled(client: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
+    """Wait until nothing is being fetched: over TLS a connection that is closed while a broker answers may hang.
+
+    Brokers answer the requests of a connection in their order, so an answer to another question comes after it.
+    """
+    if partitions:
+        client.pause(*partitions)
+        await client.beginning_offsets(partitions)
 
 
 class _Reader:
