@@ -19,8 +19,10 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from queue_manager.client import AsyncClient, InvalidRequest
+from queue_manager.server.adapters.kafka import letters as letters_module
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.bus import KafkaBus, Topics
+from queue_manager.server.adapters.kafka.letters import Letters
 from queue_manager.server.application.ports import Message
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.v1.dead_letter_pb2 import DeadLetter
@@ -181,24 +183,57 @@ async def test_a_message_of_megabytes_is_buried_shown_in_part_and_replayed_whole
         assert (again.value_size, before.id, before.HasField("replay_time")) == (len(value), letter.id, True)
 
 
-async def test_a_letter_whose_topic_is_gone_stays_to_be_replayed() -> None:
-    """Nor does anybody make that topic on the way."""
+@asynccontextmanager
+async def of_nobody(*values: bytes) -> AsyncIterator[Letters]:
+    """Letters of topics that no server reads, with the places 0, 1, … in their topic; and what has them."""
     unique = uuid.uuid4().hex[:8]
-    names = Topics(control=f"control-{unique}", events=f"events-{unique}", create=False)
+    names = Topics(control=f"control-{unique}", events=f"events-{unique}")
     bus = KafkaBus(Access(bootstrap_servers=PLAIN), names, group="nobody", clock=WallClock(), rng=Random(1))
-    letters = bus.dead_letters
     async with administering() as admin:
         await admin.create_topics([NewTopic(f"{names.events}.dlq", 1, 1)])
-        await bus.bury(Message(NOT_JSON, 1.0, f"{names.events}/0@1a2b", 7), "is no JSON")
-        standing = await letters.standing_of(names.events)
-        assert [*standing.values()] == [False]
-        with pytest.raises(Unavailable, match=f"there is no topic {names.events}"):
-            await anext(letters.replay([*standing], by="ada@lab"))
-        assert await letters.standing_of(names.events) == standing
-        assert names.events not in await admin.list_topics()
-        assert await letters.page([names.control], before=None, limit=5) == ([], False)
+        for number, value in enumerate(values):
+            await bus.bury(Message(value, 1.0, f"{names.events}/0@1a2b", number), "is no JSON")
+        yield bus.dead_letters
         await admin.delete_topics([f"{names.events}.dlq"])
     await bus.close()
+
+
+async def test_a_letter_whose_topic_is_gone_stays_to_be_replayed() -> None:
+    """Nor does anybody make that topic on the way."""
+    async with of_nobody(NOT_JSON) as letters, administering() as admin:
+        control, events = letters.topics
+        standing = await letters.standing_of(events)
+        assert [*standing.values()] == [False]
+        with pytest.raises(Unavailable, match=f"there is no topic {events}"):
+            await anext(letters.replay([*standing], by="ada@lab"))
+        assert await letters.standing_of(events) == standing
+        assert await letters.page([control], before=None, limit=5) == ([], False)
+        assert not {events, control, f"{control}.dlq"} & {*await admin.list_topics()}
+
+
+async def test_only_the_newest_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a list does not have cannot be replayed either."""
+    monkeypatch.setattr(letters_module, "WINDOW", 4)
+    async with of_nobody(*[b"%d" % number for number in range(6)]) as letters:
+        _, events = letters.topics
+        page, more = await letters.page([events], before=None, limit=10)
+        assert ([letter.value for letter in page], more) == ([b"5", b"4", b"3", b"2"], False)
+        assert [*await letters.standing_of(events)] == [f"{events}.dlq/0/{number}" for number in (2, 3, 4, 5)]
+        assert await letters.standing([f"{events}.dlq/0/1"]) == {}
+
+
+async def test_what_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says so; the next call is as good as ever."""
+    async with of_nobody(b"x") as letters:
+        with monkeypatch.context() as patch:
+            patch.setattr(letters_module, "READING", 0.0)
+            patch.setattr(letters_module, "REPLAYING", 0.0)
+            with pytest.raises(Unavailable, match="read dead letters"):
+                await letters.page(letters.topics, before=None, limit=5)
+            with pytest.raises(Unavailable, match="read dead letters"):
+                await letters.standing_of(letters.topics[1])
+        page, _ = await letters.page(letters.topics, before=None, limit=5)
+        assert len(page) == 1
 
 
 async def test_a_broker_that_is_away_is_said_within_the_time() -> None:

@@ -32,7 +32,8 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.UNEXPECTED: "unexpected error, the output cannot be written, or a question was answered with no",
     ExitCode.USAGE: "wrong usage, an unreadable file, or a request that breaks rules",
     ExitCode.NOT_FOUND: "no such queue or target",
-    ExitCode.CONFLICT: "conflict: the request id belongs to another body, or the queue is in the wrong state, or there is no broker",
+    ExitCode.CONFLICT: "conflict: the request id belongs to another body, the queue is in the wrong state, "
+    "or there is no broker",
     ExitCode.UNREACHABLE: "server not reachable, or no answer in time",
     ExitCode.QUEUE_FAILED: "the queue ended FAILED (watch, start --watch, stop --wait)",
     ExitCode.QUEUE_STOPPED: "the queue ended STOPPED (watch, start --watch)",
