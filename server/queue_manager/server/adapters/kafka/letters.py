@@ -37,7 +37,7 @@ SHOWN: Final = 64 * 2**10
 """Bytes of a value that a list has; a message may have megabytes."""
 
 PAGE: Final = 2 * 2**20
-"""Bytes of all values of a page, unless one alone has more."""
+"""Bytes of all values of a page: clients of gRPC take 4 MiB in a message, unless they say otherwise."""
 
 READING: Final = 8.0
 """Seconds in which a list is read, less than the 10 s for which clients wait."""
