@@ -25,9 +25,6 @@ TIMEOUT: Final = 10.0
 LARGEST: Final = 2**20
 """Bytes of a batch; brokers take as much by default."""
 
-LARGEST_RECORD: Final = 16 * 2**20
-"""Bytes. More than any broker is likely to take: it is theirs to refuse one, and not the library's at 1 MiB."""
-
 SOURCE: Final = "x-source"
 OWN: Final = b"queue-manager"
 """The header by which our own records are told from others'."""
@@ -96,7 +93,6 @@ class Producer:
                     acks="all",
                     linger_ms=2,
                     max_batch_size=LARGEST,
-                    max_request_size=LARGEST_RECORD,
                     request_timeout_ms=int(TIMEOUT * 1000),
                 )
                 try:
