@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.bus import KafkaBus, Topics
-from queue_manager.server.application.ports import DeadLetter, DeadLetters, LetterCursor, Message
+from queue_manager.server.application.ports import DeadLetter, DeadLetters, Fate, LetterCursor, Message
 from tests.support.dead_letters import CONTROL, EVENTS, MemoryLetters, Sent
 from tests.support.local_workers import PATIENCE, WallClock
 
@@ -148,7 +148,7 @@ async def replayed(letters: DeadLetters, *ids: str) -> list[str]:
 async def test_without_any_there_is_one_empty_page(rig: Rig, letters: DeadLetters) -> None:
     """And nothing stands anywhere."""
     assert await letters.page(letters.topics, before=None, limit=10) == ([], False)
-    assert await letters.standing_of(rig.events) == {}
+    assert await letters.fates_of(rig.events) == {}
 
 
 async def test_a_letter_says_where_it_came_from_and_why(rig: Rig, letters: DeadLetters) -> None:
@@ -229,7 +229,7 @@ async def test_what_there_is_not_is_missing(rig: Rig, letters: DeadLetters) -> N
         "",
         "é",
     ]
-    assert await letters.standing([*unknown, f"{rig.events}.dlq/0/0"]) == {f"{rig.events}.dlq/0/0": False}
+    assert await letters.fates([*unknown, f"{rig.events}.dlq/0/0"]) == {f"{rig.events}.dlq/0/0": Fate.WAITING}
 
 
 async def test_a_replay_sends_what_was_buried_and_marks_it(rig: Rig, letters: DeadLetters) -> None:
@@ -248,9 +248,24 @@ async def test_a_replay_sends_what_was_buried_and_marks_it(rig: Rig, letters: De
         large[: 2**16]: "",
     }
     assert (after[b"{}"].replay_time or 0) >= found[b"{}"].time
-    assert await letters.standing_of(rig.events) == {found[b"{}"].id: True, found[large[: 2**16]].id: False}
+    assert await letters.fates_of(rig.events) == {
+        found[b"{}"].id: Fate.REPLAYED,
+        found[large[: 2**16]].id: Fate.WAITING,
+    }
     await replayed(letters, found[large[: 2**16]].id)
     assert Sent(rig.events, large, b"worker") in await rig.sent(3)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_letter_of_more_than_900_kib_is_cut_and_cannot_be_replayed(
+    rig: Rig, letters: DeadLetters, more: int
+) -> None:
+    """How large it was is known, and that it was text, also where the cut is inside a character."""
+    value = b"x" * (900 * 1024 - 1) + ("é" if more else "x").encode()
+    await rig.bury(rig.events, value)
+    [[letter]] = await every_page(letters, limit=10)
+    assert (letter.size, letter.is_text, letter.is_cut) == (len(value), True, bool(more))
+    assert await letters.fates([letter.id]) == {letter.id: Fate.CUT if more else Fate.WAITING}
 
 
 async def test_a_mark_is_no_letter(rig: Rig, letters: DeadLetters) -> None:
@@ -260,8 +275,8 @@ async def test_a_mark_is_no_letter(rig: Rig, letters: DeadLetters) -> None:
     for _ in range(2):
         assert await replayed(letters, first.id) == [first.id]
     assert [*await every_letter(letters)] == [b"x"]
-    assert await letters.standing_of(rig.events) == {first.id: True}
-    assert await letters.standing([f"{rig.events}.dlq/0/1"]) == {}
+    assert await letters.fates_of(rig.events) == {first.id: Fate.REPLAYED}
+    assert await letters.fates([f"{rig.events}.dlq/0/1"]) == {}
     assert await rig.sent(2) == [Sent(rig.events, b"x", None)] * 2
 
 
@@ -269,8 +284,8 @@ async def test_many_are_replayed_in_their_order(rig: Rig, letters: DeadLetters) 
     """More than are sent at a time; what was buried meanwhile is not among them."""
     values = [b"%d" % number for number in range(250)]
     await rig.bury(rig.events, *values)
-    standing = await letters.standing_of(rig.events)
-    assert [*standing.values()] == [False] * 250
-    assert await replayed(letters, *standing) == [*standing]
+    fates = await letters.fates_of(rig.events)
+    assert [*fates.values()] == [Fate.WAITING] * 250
+    assert await replayed(letters, *fates) == [*fates]
     assert [sent.value for sent in await rig.sent(250)] == values
-    assert [*(await letters.standing_of(rig.events)).values()] == [True] * 250
+    assert [*(await letters.fates_of(rig.events)).values()] == [Fate.REPLAYED] * 250

@@ -38,7 +38,7 @@ class ServerProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._serving = asyncio.Event()
-        self._environment = {
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("QM_", "KAFKA_", "ARANGO_", "CA_PATH"))},
             "QM_GRPC_LISTEN": f"127.0.0.1:{self.port}",
             "QM_METRICS_LISTEN": "127.0.0.1:0",
@@ -85,7 +85,7 @@ class ServerProcess:
             "queue_manager.server",
             "serve",
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

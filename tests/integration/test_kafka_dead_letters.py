@@ -23,7 +23,7 @@ from queue_manager.server.adapters.kafka import letters as letters_module
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.bus import KafkaBus, Topics
 from queue_manager.server.adapters.kafka.letters import Letters
-from queue_manager.server.application.ports import Message
+from queue_manager.server.application.ports import Fate, Message
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.v1.dead_letter_pb2 import DeadLetter
 from tests.e2e.server_process import ServerProcess
@@ -162,25 +162,21 @@ async def test_an_unknown_letter_stops_the_others_of_its_call(client: AsyncClien
     assert not letter.HasField("replay_time")
 
 
-async def test_a_message_of_megabytes_is_buried_shown_in_part_and_replayed_whole(
-    tmp_path: Path, topics: dict[str, str]
-) -> None:
-    """As large as its topic takes: with its headers the letter is larger."""
-    events, most = topics["QUEUE_EVENTS_TOPIC"], 5 * 2**20
+async def test_a_message_of_megabytes_is_kept_and_shown_in_part(tmp_path: Path, topics: dict[str, str]) -> None:
+    """Where its topic takes that much; it cannot be replayed, and stands in nobody's way."""
+    events, size = topics["QUEUE_EVENTS_TOPIC"], 5 * 2**20
     async with administering() as admin:
-        await admin.create_topics([NewTopic(events, 3, 1, topic_configs={"max.message.bytes": str(most)})])
-    value = b"x" * (most - 100)
+        await admin.create_topics([NewTopic(events, 3, 1, topic_configs={"max.message.bytes": str(2 * size)})])
     async with ServerProcess(tmp_path, **access(), **topics) as server, AsyncClient(server.address) as client:
-        options = {"bootstrap_servers": PLAIN, "max_request_size": 2 * most}
-        async with Console(topics, **options) as console:
-            await console.say(value, topic="QUEUE_EVENTS_TOPIC", partition=0)
-        await buried(events, 1)
-        [letter] = await every_letter(client)
-        assert (letter.value, letter.value_size, letter.text) == (value[: 2**16], len(value), True)
-        await client.replay_dead_letters([letter.id])
+        async with Console(topics, max_request_size=2 * size) as console:
+            await console.say(b"x" * size, topic="QUEUE_EVENTS_TOPIC", partition=0)
+            await console.say(NOT_JSON, topic="QUEUE_EVENTS_TOPIC", partition=0)
         await buried(events, 2)
-        again, before = await every_letter(client)
-        assert (again.value_size, before.id, before.HasField("replay_time")) == (len(value), letter.id, True)
+        small, large = await every_letter(client)
+        assert (large.value, large.value_size, large.text, large.cut) == (b"x" * 2**16, size, True, True)
+        done = await client.replay_dead_letters(all_of=events)
+        assert (list(done.replayed_ids), list(done.cut_ids)) == ([small.id], [large.id])
+        await buried(events, 3)
 
 
 @asynccontextmanager
@@ -202,11 +198,11 @@ async def test_a_letter_whose_topic_is_gone_stays_to_be_replayed() -> None:
     """Nor does anybody make that topic on the way."""
     async with of_nobody(NOT_JSON) as letters, administering() as admin:
         control, events = letters.topics
-        standing = await letters.standing_of(events)
-        assert [*standing.values()] == [False]
+        fates = await letters.fates_of(events)
+        assert [*fates.values()] == [Fate.WAITING]
         with pytest.raises(Unavailable, match=f"there is no topic {events}"):
-            await anext(letters.replay([*standing], by="ada@lab"))
-        assert await letters.standing_of(events) == standing
+            await anext(letters.replay([*fates], by="ada@lab"))
+        assert await letters.fates_of(events) == fates
         assert await letters.page([control], before=None, limit=5) == ([], False)
         assert not {events, control, f"{control}.dlq"} & {*await admin.list_topics()}
 
@@ -218,8 +214,8 @@ async def test_only_the_newest_are_looked_at(monkeypatch: pytest.MonkeyPatch) ->
         _, events = letters.topics
         page, more = await letters.page([events], before=None, limit=10)
         assert ([letter.value for letter in page], more) == ([b"5", b"4", b"3", b"2"], False)
-        assert [*await letters.standing_of(events)] == [f"{events}.dlq/0/{number}" for number in (2, 3, 4, 5)]
-        assert await letters.standing([f"{events}.dlq/0/1"]) == {}
+        assert [*await letters.fates_of(events)] == [f"{events}.dlq/0/{number}" for number in (2, 3, 4, 5)]
+        assert await letters.fates([f"{events}.dlq/0/1"]) == {}
 
 
 async def test_what_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +227,7 @@ async def test_what_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) 
             with pytest.raises(Unavailable, match="read dead letters"):
                 await letters.page(letters.topics, before=None, limit=5)
             with pytest.raises(Unavailable, match="read dead letters"):
-                await letters.standing_of(letters.topics[1])
+                await letters.fates_of(letters.topics[1])
         page, _ = await letters.page(letters.topics, before=None, limit=5)
         assert len(page) == 1
 
@@ -244,7 +240,7 @@ async def test_a_broker_that_is_away_is_said_within_the_time() -> None:
         with pytest.raises(Unavailable):
             await bus.dead_letters.page(["queue-events"], before=None, limit=5)
         with pytest.raises(Unavailable):
-            await bus.dead_letters.standing(["queue-events.dlq/0/0"])
+            await bus.dead_letters.fates(["queue-events.dlq/0/0"])
         with pytest.raises(Unavailable):
             await anext(bus.dead_letters.replay(["queue-events.dlq/0/0"], by="ada@lab"))
     await bus.close()

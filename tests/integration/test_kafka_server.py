@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from queue_manager.client import AsyncClient
 from queue_manager.v1 import queue_pb2
@@ -236,6 +237,28 @@ async def test_poison_on_every_partition_stops_nobody_and_is_kept(
             assert headers["x-error"]
         places = {(dict(letter.headers)["x-partition"], dict(letter.headers)["x-offset"]) for letter in letters}
         assert len(places) == len(letters)
+
+
+async def test_what_is_larger_than_topics_take_by_default_stops_nobody(tmp_path: Path, topics: dict[str, str]) -> None:
+    """Its beginning is kept, and how large it was."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=PLAIN)
+    await admin.start()
+    large, size = {"max.message.bytes": str(6 * 2**20)}, 5 * 2**20
+    names = [topics["QUEUE_CONTROL_TOPIC"], topics["QUEUE_EVENTS_TOPIC"]]
+    await admin.create_topics([NewTopic(name, 3, 1, topic_configs=large) for name in names])
+    await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=PLAIN, max_request_size=6 * 2**20, max_batch_size=6 * 2**20) as sends:
+        for name in names:
+            for partition in range(3):
+                await sends.send_and_wait(name, b"x" * size, partition=partition)
+    async with ServerProcess(tmp_path, **access(), **topics) as server, Console(topics) as console:
+        await server.serving()
+        await console.say(json.dumps({"command": "start", **payload("historical")}).encode())
+        await console.until(lambda event: event["status"] == "finished" and "job" not in event)
+    for name in names:
+        letters = await read_all(f"{name}.dlq")
+        assert [dict(letter.headers)["x-size"].decode() for letter in letters] == [str(size)] * 3
+        assert all(0 < len(letter.value) < 2**20 for letter in letters)
 
 
 async def read_all(topic: str) -> list[Any]:

@@ -151,7 +151,7 @@ async def test_what_is_read_over_the_wire_is_what_json_says(namespace: str) -> N
         try:
             await core.delete_namespaced_pod("a", namespace)
             await batch.delete_namespaced_job("a", namespace, propagation_policy="Background")
-            kinds: list[tuple[Kind[Any], Any, str]] = [
+            kinds: list[tuple[Kind[Any, Any], Any, str]] = [
                 (PODS, wire.Pod, "/api/v1"),
                 (JOBS, wire.Job, "/apis/batch/v1"),
                 (EVENTS, wire.Event, "/api/v1"),

@@ -7,6 +7,7 @@ from outside only by its calls. A dead process's calls never return and have no 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -286,6 +287,10 @@ class SimulatedBus:
     def subscribe(self, receiver: Receiver) -> None:
         """See the port."""
         self._receiver = receiver
+
+    def heard_until(self) -> float:
+        """See the port: it hands on at once what there is."""
+        return math.inf
 
     async def prepare(self, queue: Queue) -> None:
         """See the port."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from queue_manager.server.application.ports import DeadLetter, LetterCursor
+from queue_manager.server.application.ports import DeadLetter, Fate, LetterCursor
 from queue_manager.server.domain.errors import Unavailable
 
 SHOWN, PAGE, STEP = 64 * 2**10, 2 * 2**20, 2
@@ -41,7 +41,7 @@ class MemoryLetters:
         self._letters: dict[str, tuple[DeadLetter, Sent]] = {}
 
     def bury(self, topic: str, value: bytes, *, error: str = "is no JSON", key: bytes | None = None) -> str:
-        """A message cannot be read. Answers the letter's id."""
+        """A message cannot be read. Answers the letter's id. One of more than 900 KiB is cut."""
         number = len(self._letters)
         text = value.decode(errors="replace").encode() == value
         shown = value[:SHOWN].decode(errors="ignore").encode() if text else value[:SHOWN]
@@ -55,6 +55,7 @@ class MemoryLetters:
             value=shown,
             size=len(value),
             is_text=text,
+            is_cut=len(value) > 900 * 1024,
         )
         self._letters[letter.id] = letter, Sent(topic, value, key)
         return letter.id
@@ -73,13 +74,13 @@ class MemoryLetters:
             page.append(letter)
         return page, False
 
-    async def standing(self, ids: Sequence[str]) -> Mapping[str, bool]:
+    async def fates(self, ids: Sequence[str]) -> Mapping[str, Fate]:
         """See `ports.DeadLetters`."""
-        return {key: letter.replay_time is not None for key, (letter, _) in self._letters.items() if key in ids}
+        return {key: _fate(letter) for key, (letter, _) in self._letters.items() if key in ids}
 
-    async def standing_of(self, topic: str) -> Mapping[str, bool]:
+    async def fates_of(self, topic: str) -> Mapping[str, Fate]:
         """See `ports.DeadLetters`."""
-        return await self.standing([key for key, (letter, _) in self._letters.items() if letter.topic == topic])
+        return await self.fates([key for key, (letter, _) in self._letters.items() if letter.topic == topic])
 
     async def replay(self, ids: Sequence[str], *, by: str) -> AsyncGenerator[Sequence[str], None]:
         """See `ports.DeadLetters`."""
@@ -96,3 +97,9 @@ class MemoryLetters:
             if self.one_by_one:
                 self.may_step.clear()
             yield step
+
+
+def _fate(letter: DeadLetter) -> Fate:
+    if letter.is_cut:
+        return Fate.CUT
+    return Fate.WAITING if letter.replay_time is None else Fate.REPLAYED

@@ -34,6 +34,7 @@ class DeadLetter(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     REPLAY_TIME_FIELD_NUMBER: _builtins.int
     REPLAYED_BY_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its place in the dead-letter topic: `<dead-letter topic>/<partition>/<offset>`. Stays the same as long as it is there."""
     topic: _builtins.str
@@ -49,9 +50,13 @@ class DeadLetter(_message.Message):
     value_size: _builtins.int
     """How many bytes the whole message has."""
     text: _builtins.bool
-    """Whether the whole message is text in UTF-8."""
+    """Whether the message is text in UTF-8, as much as was kept of it."""
     replayed_by: _builtins.str
     """Who had it replayed last."""
+    cut: _builtins.bool
+    """Whether only its beginning was kept when it was put there, because it was larger than 900 KiB. Then it cannot be
+    replayed.
+    """
     @_builtins.property
     def bury_time(self) -> _timestamp_pb2.Timestamp:
         """When it was put there."""
@@ -74,10 +79,11 @@ class DeadLetter(_message.Message):
         text: _builtins.bool = ...,
         replay_time: _timestamp_pb2.Timestamp | None = ...,
         replayed_by: _builtins.str = ...,
+        cut: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bury_time", b"bury_time", "replay_time", b"replay_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bury_time", b"bury_time", "error", b"error", "id", b"id", "offset", b"offset", "partition", b"partition", "replay_time", b"replay_time", "replayed_by", b"replayed_by", "text", b"text", "topic", b"topic", "value", b"value", "value_size", b"value_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bury_time", b"bury_time", "cut", b"cut", "error", b"error", "id", b"id", "offset", b"offset", "partition", b"partition", "replay_time", b"replay_time", "replayed_by", b"replayed_by", "text", b"text", "topic", b"topic", "value", b"value", "value_size", b"value_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

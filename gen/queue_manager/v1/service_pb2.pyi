@@ -936,6 +936,7 @@ class ReplayDeadLettersResponse(_message.Message):
 
     REPLAYED_IDS_FIELD_NUMBER: _builtins.int
     SKIPPED_IDS_FIELD_NUMBER: _builtins.int
+    CUT_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def replayed_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of those that were sent again, or with `validate_only` would be; those of a partition oldest first."""
@@ -944,15 +945,20 @@ class ReplayDeadLettersResponse(_message.Message):
     def skipped_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of those that were passed over, because they had been replayed before."""
 
+    @_builtins.property
+    def cut_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of those that were passed over, because only the beginning of their value was kept."""
+
     def __init__(
         self,
         *,
         replayed_ids: _abc.Iterable[_builtins.str] | None = ...,
         skipped_ids: _abc.Iterable[_builtins.str] | None = ...,
+        cut_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["replayed_ids", b"replayed_ids", "skipped_ids", b"skipped_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_ids", b"cut_ids", "replayed_ids", b"replayed_ids", "skipped_ids", b"skipped_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

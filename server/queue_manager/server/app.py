@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import signal
+import socket
 import sys
 import uuid
 from collections.abc import Callable, Mapping
@@ -93,6 +95,12 @@ def read_targets(file: Path | None) -> tuple[Catalogue, Mapping[str, PodOptions]
     return (base, {}) if file is None else read_catalogue(file, base)
 
 
+def instance(settings: Settings) -> str:
+    """Who this server is among those that share its work: the same whenever it starts with this data on this machine."""
+    place = hashlib.blake2b(str(settings.storage.data_dir.absolute()).encode(), digest_size=4).hexdigest()
+    return f"{socket.gethostname()}-{place}"
+
+
 def kafka_access(kafka: KafkaSettings) -> Access:
     """How the brokers are reached."""
     from queue_manager.server.adapters.kafka.access import Access  # noqa: PLC0415 - see `make_bus`
@@ -128,8 +136,27 @@ def make_bus(settings: Settings, *, clock: Clock, metrics: Metrics) -> InProcess
         retention=kafka.retention,
     )
     rng = Random()  # noqa: S311 - jitter
-    bus = KafkaBus(kafka_access(kafka), topics, group=kafka.group, clock=clock, rng=rng, observe=metrics.kafka_event)
-    metrics.before_sample.append(lambda: metrics.kafka_reading(bus.backlogs()))
+    bus = KafkaBus(
+        kafka_access(kafka),
+        topics,
+        group=kafka.group,
+        clock=clock,
+        rng=rng,
+        instance=instance(settings),
+        observe=metrics.kafka_event,
+    )
+
+    def tell_backlogs() -> None:
+        now = clock.now()
+        metrics.kafka_reading(
+            {
+                (topic, partition): (found.unfetched, found.unstored, max(0.0, now - (found.since or now)))
+                for topic, partitions in bus.backlogs().items()
+                for partition, found in partitions.items()
+            }
+        )
+
+    metrics.before_sample.append(tell_backlogs)
     return bus
 
 
@@ -214,7 +241,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             version=version,
         )
         core.commands.parse = start_payload
-        sample(metrics, core)
+        sample(metrics, core, clock)
         listener = settings.metrics.listen
         metrics_server = await stack.enter_async_context(MetricsServer(metrics, host=listener.host, port=listener.port))
         health = Health(core.problems)
@@ -279,12 +306,13 @@ def calm_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def sample(metrics: Metrics, core: Core) -> None:
+def sample(metrics: Metrics, core: Core, clock: Clock) -> None:
     """Have the gauges that are asked for at a scrape ask the core."""
     work = core.controller.work
     metrics.samples.reconcile_queue_depth = lambda: work.depth
     metrics.samples.reconcile_oldest_key_age = work.oldest_age
     metrics.samples.outbox_depth = lambda: core.outbox.depth
+    metrics.samples.outbox_oldest_age = lambda: max(0.0, clock.now() - (core.outbox.waiting_since or clock.now()))
 
 
 async def _first_of(*events: asyncio.Event) -> None:

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from queue_manager.server.adapters.kafka import consumer as module
 from queue_manager.server.adapters.kafka.access import Access
-from queue_manager.server.adapters.kafka.consumer import Consumer
+from queue_manager.server.adapters.kafka.consumer import Backlog, Consumer
 from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.errors import Unavailable
 from tests.support.local_workers import WallClock, until
@@ -30,6 +30,7 @@ class Broker:
     def __init__(self) -> None:
         self.polls: deque[Any] = deque()
         self.committed: tuple[int, str] = (-1, "")
+        self.end: int | None = 9
         self.clients = 0
         self.stopped = 0
 
@@ -46,6 +47,7 @@ class Client:
         self._broker = broker
         self._listener: Any = None
         self._client = SimpleNamespace(close=self._nothing)
+        self._coordinator = SimpleNamespace()
         broker.clients += 1
 
     async def _nothing(self) -> None:
@@ -72,7 +74,7 @@ class Client:
         polled = self._broker.polls.popleft() if self._broker.polls else []
         if isinstance(polled, Exception):
             raise polled
-        return {TP: [SimpleNamespace(offset=offset) for offset in polled]} if polled else {}
+        return {TP: [SimpleNamespace(offset=offset, timestamp=offset * 1000) for offset in polled]} if polled else {}
 
     async def commit(self, offsets: Any) -> None:
         """Remember it."""
@@ -82,10 +84,10 @@ class Client:
         """None."""
         return set()
 
-    def highwater(self, tp: TopicPartition) -> int:
+    def highwater(self, tp: TopicPartition) -> int | None:
         """How far the partition goes."""
         assert tp == TP
-        return 9
+        return self._broker.end
 
 
 class Reading:
@@ -110,10 +112,16 @@ class Reading:
         return stored
 
 
+async def let_in(access: Access) -> dict[str, Any]:
+    """As `knock` where a broker lets us in."""
+    return access.options()
+
+
 @asynccontextmanager
 async def reading(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Reading]:
     """Run a consumer on this broker."""
     monkeypatch.setattr(module, "AIOKafkaConsumer", lambda **_: Client(broker))
+    monkeypatch.setattr(module, "knock", let_in)
     monkeypatch.setattr(module, "COMMIT_EVERY", 0.0)
     monkeypatch.setattr(module, "stopped", lambda client: client.stop())
     read = Reading()
@@ -142,14 +150,17 @@ async def test_what_is_stored_is_committed_and_nothing_else(monkeypatch: pytest.
         read.stores = False
         broker.polls += [[0, 1], [2], [3]]
         await until(lambda: len(read.taken) == 4)
+        assert read.consumer.backlog() == {0: Backlog(unfetched=5, unstored=4, since=0.0)}
         read.unstored[1].set_result(None)
         await asyncio.sleep(0.02)
-        assert broker.committed[0] == -1
-        assert read.consumer.backlog() == {0: (5, 4)}
+        assert broker.committed[0] == 0
         read.unstored[0].set_result(None)
         await until(lambda: broker.committed[0] == 3)
         read.unstored[2].set_result(None)
         await until(lambda: broker.committed[0] == 4)
+        assert read.consumer.backlog() == {0: Backlog(unfetched=5, unstored=0, since=3.0)}
+        broker.end = 4
+        assert read.consumer.backlog() == {0: Backlog(unfetched=0, unstored=0, since=None)}
         assert read.consumer.problem == ""
 
 
@@ -181,7 +192,7 @@ async def test_a_topic_that_was_made_again_is_another_source(monkeypatch: pytest
 
 
 async def test_what_could_not_be_stored_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it is committed."""
+    """Nothing of it is committed but what this life of the topic is called, so that it is known for what it was."""
     broker = Broker()
     async with reading(broker, monkeypatch) as read:
         read.stores = False
@@ -190,10 +201,11 @@ async def test_what_could_not_be_stored_is_read_again(monkeypatch: pytest.Monkey
         read.stores = True
         read.unstored[0].set_exception(Unavailable("the store is down"))
         await until(lambda: read.events == ["rebuild"])
-        assert broker.committed[0] == -1
+        assert broker.committed[0] == 0
         broker.polls += [[0, 1]]
         await until(lambda: broker.committed[0] == 2)
     assert [offset for _, offset in read.taken] == [0, 1, 0, 1]
+    assert len({source for source, _ in read.taken}) == 1
 
 
 async def test_a_group_whose_offsets_cannot_be_asked_for_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,3 +224,26 @@ async def test_a_group_whose_offsets_cannot_be_asked_for_reads_nothing(monkeypat
         broker.polls += [[0, 1]]
         await until(lambda: len(read.taken) == 2)
         await until(lambda: broker.committed[0] == 2)
+
+
+async def test_what_was_said_counts_as_heard_once_all_that_there_is_has_been_handed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not before the first answer has said how far the partition goes."""
+    broker, clock = Broker(), WallClock()
+    broker.end = None
+    async with reading(broker, monkeypatch) as read:
+        broker.polls += [[7]]
+        await until(lambda: len(read.taken) == 1)
+        broker.end = 9
+        broker.polls += [[]]
+        await until(lambda: not broker.polls)
+        assert read.consumer.heard_until == 0.0
+        begun = clock.now()
+        broker.polls += [[8]]
+        await until(lambda: read.consumer.heard_until >= begun)
+        broker.end = 10
+        await asyncio.sleep(0.01)  # a poll that was under way
+        heard = read.consumer.heard_until
+        await asyncio.sleep(0.02)
+        assert read.consumer.heard_until == heard

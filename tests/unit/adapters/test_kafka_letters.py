@@ -56,6 +56,15 @@ def test_what_is_buried_says_what_is_read_out_of_it() -> None:
     assert _mark(read) is None
 
 
+def test_a_letter_fits_into_what_brokers_take() -> None:
+    """900 KiB of a value, and no key of more than 64 KiB."""
+    sent = buried(Message(b"x" * 2**20, 1.0, "events/0", 1, b"k" * (2**16 + 1)), "is no JSON")
+    assert (len(sent.value), sent.key, dict(sent.headers)["x-size"]) == (900 * 1024, None, b"1048576")
+    sent = buried(Message(b"x" * 900 * 1024, 1.0, "events/0", 1, b"k" * 2**16), "is no JSON")
+    assert (len(sent.value), len(sent.key or b"")) == (900 * 1024, 2**16)
+    assert "x-size" not in dict(sent.headers)
+
+
 def test_a_message_that_comes_in_has_its_key() -> None:
     """Which it has again when it is replayed."""
     [message] = _messages("events/0", [record(key=b"worker", value=b"{}")])

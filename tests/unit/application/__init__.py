@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
@@ -119,12 +120,17 @@ class Bus:
     def __init__(self) -> None:
         self.down = False
         self.is_heard = True
+        self.heard = math.inf
         self.sent: list[WorkerCommand] = []
         self.published: list[Publication] = []
         self.forgotten: list[str] = []
         self.buried: list[tuple[Message, str]] = []
         self.dead_letters: DeadLetters | None = None
         self.receiver: Receiver | None = None
+
+    def heard_until(self) -> float:
+        """See `ports.Bus`."""
+        return self.heard
 
     def subscribe(self, receiver: Receiver) -> None:
         """See `ports.Bus`."""

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from queue_manager.server.application.dead_letters import DeadLetterService, Replayed, ReplayRequest
+from queue_manager.server.application.ports import Fate
 from queue_manager.server.domain.errors import InvalidRequest, NoBroker, ShuttingDown, Unavailable
 from tests.support.dead_letters import CONTROL, EVENTS, MemoryLetters
 
@@ -48,18 +49,18 @@ def post() -> Post:
 async def test_what_was_replayed_is_passed_over_by_the_same_call(post: Post) -> None:
     """And sent again only by force."""
     ids = post.bury(3)
-    assert await post.replay(*ids[:2]) == Replayed(ids[:2], [])
-    assert await post.replay(*ids) == Replayed(ids[2:], ids[:2])
-    assert await post.replay(*ids) == Replayed([], ids)
+    assert await post.replay(*ids[:2]) == Replayed(ids[:2], [], [])
+    assert await post.replay(*ids) == Replayed(ids[2:], ids[:2], [])
+    assert await post.replay(*ids) == Replayed([], ids, [])
     assert post.sent == [b"0", b"1", b"2"]
-    assert await post.replay(ids[1], force=True) == Replayed([ids[1]], [])
+    assert await post.replay(ids[1], force=True) == Replayed([ids[1]], [], [])
     assert post.sent == [b"0", b"1", b"2", b"1"]
 
 
 async def test_an_id_that_is_named_twice_is_sent_once(post: Post) -> None:
     """It is one letter."""
     [only] = post.bury(1)
-    assert await post.replay(only, only) == Replayed([only], [])
+    assert await post.replay(only, only) == Replayed([only], [], [])
     assert post.sent == [b"0"]
 
 
@@ -68,9 +69,18 @@ async def test_all_are_those_of_a_topic(post: Post) -> None:
     ids = post.bury(3)
     post.bury(1, CONTROL)
     await post.replay(ids[0])
-    assert await post.replay(topic=EVENTS) == Replayed(ids[1:], [ids[0]])
-    assert await post.replay(topic=EVENTS, force=True) == Replayed(ids, [])
+    assert await post.replay(topic=EVENTS) == Replayed(ids[1:], [ids[0]], [])
+    assert await post.replay(topic=EVENTS, force=True) == Replayed(ids, [], [])
     assert {sent.topic for sent in post.letters.sent} == {EVENTS}
+
+
+async def test_what_was_cut_is_never_sent(post: Post) -> None:
+    """Not even by force: its end is gone."""
+    [whole] = post.bury(1)
+    cut = post.letters.bury(EVENTS, b"x" * 2**20)
+    assert await post.replay(cut) == Replayed([], [], [cut])
+    assert await post.replay(topic=EVENTS, force=True) == Replayed([whole], [], [cut])
+    assert post.sent == [b"0"]
 
 
 async def test_validating_sends_none(post: Post) -> None:
@@ -78,8 +88,8 @@ async def test_validating_sends_none(post: Post) -> None:
     ids = post.bury(2)
     await post.replay(ids[0])
     for _ in range(2):
-        assert await post.replay(*ids, validate_only=True) == Replayed(ids[1:], ids[:1])
-    assert await post.replay(topic=EVENTS, validate_only=True, force=True) == Replayed(ids, [])
+        assert await post.replay(*ids, validate_only=True) == Replayed(ids[1:], ids[:1], [])
+    assert await post.replay(topic=EVENTS, validate_only=True, force=True) == Replayed(ids, [], [])
     assert post.sent == [b"0"]
 
 
@@ -111,7 +121,7 @@ async def test_a_send_that_fails_loses_none_and_a_repetition_sends_only_the_rest
         await post.replay(*ids)
     assert post.sent == [b"0", b"1"]
     post.letters.room = None
-    assert await post.replay(*ids) == Replayed(ids[2:], ids[:2])
+    assert await post.replay(*ids) == Replayed(ids[2:], ids[:2], [])
     assert post.sent == [b"0", b"1", b"2", b"3", b"4"]
 
 
@@ -119,7 +129,7 @@ async def test_calls_at_once_send_each_letter_once(post: Post) -> None:
     """One waits for the other, and then finds what it has marked."""
     ids = post.bury(5)
     both = await asyncio.gather(post.replay(*ids), post.replay(topic=EVENTS))
-    assert both == [Replayed(ids, []), Replayed([], ids)]
+    assert both == [Replayed(ids, [], []), Replayed([], ids, [])]
     assert post.sent == [b"0", b"1", b"2", b"3", b"4"]
 
 
@@ -131,7 +141,7 @@ async def test_a_caller_that_goes_away_stops_no_replay(post: Post) -> None:
     await asyncio.sleep(0)
     caller.cancel()
     post.letters.may_step.set()
-    assert await post.replay(*ids) == Replayed([], ids)
+    assert await post.replay(*ids) == Replayed([], ids, [])
     assert caller.cancelled()
     assert len(post.sent) == 5
 
@@ -148,7 +158,7 @@ async def test_a_server_that_ends_stops_between_two_steps(post: Post) -> None:
     with pytest.raises(ShuttingDown, match="4 of 5"):
         await caller
     await draining
-    assert await post.letters.standing(ids) == {each: number < 4 for number, each in enumerate(ids)}
+    assert await post.letters.fates(ids) == dict(zip(ids, [*[Fate.REPLAYED] * 4, Fate.WAITING], strict=True))
 
 
 async def test_without_a_broker_there_are_none() -> None:

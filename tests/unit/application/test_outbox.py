@@ -96,8 +96,10 @@ async def test_while_the_bus_is_down_events_wait_and_changes_go_on() -> None:
         await parts.many(5)
         await asyncio.sleep(100)
         assert (parts.bus.published, parts.outbox.depth) == ([], 2)
+        assert parts.outbox.waiting_since == (await parts.store.history(Q))[0].event.time
         parts.bus.down = False
         await asyncio.sleep(100)
+    assert parts.outbox.waiting_since is None
     assert (parts.revisions(), parts.revisions(OTHER)) == ([1, 2, 3, 4, 5, 6], [1])
 
 

@@ -159,6 +159,13 @@ class TestReplay:
         assert (await typed(server.address, "dlq", "replay", one, "--force", "-o", "name")).out == f"{one}\n"
         assert [sent.value for sent in letters.sent] == [b"one", b"two", b"one"]
 
+    async def test_what_was_cut_is_said(self, letters: MemoryLetters, server: TestServer) -> None:
+        cut = letters.bury(EVENTS, b"x" * 2**20)
+        ended = await typed(server.address, "dlq", "replay", cut)
+        assert ended == Ended(0, f"{cut} cannot be replayed: it was cut when it was put away\n", "")
+        listed = await typed(server.address, "dlq", "list", "-o", "json")
+        assert json.loads(listed.out)["dead_letters"][0]["cut"] is True
+
     async def test_an_unknown_id_is_named(self, letters: MemoryLetters, server: TestServer) -> None:
         ended = await typed(server.address, "dlq", "replay", letters.bury(EVENTS, b"x"), "nothing")
         assert (ended.code, ended.out) == (ExitCode.USAGE, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,6 +103,7 @@ class Play:
     def __init__(self, *jobs: JobSpec, timings: Timings = TIMINGS, **fields: Any) -> None:
         self.timings = timings
         self.now = NOW
+        self.heard = math.inf
         self.queue = queue_of(*jobs, **fields)
         self.advance()
 
@@ -126,7 +128,7 @@ class Play:
 
     def advance(self) -> None:
         """Draw the consequences."""
-        self.queue = advance(self.queue, now=self.now, timings=self.timings, spec_hash=spec_hash)
+        self.queue = advance(self.queue, now=self.now, timings=self.timings, spec_hash=spec_hash, heard=self.heard)
 
     def observe(self, *observations: Observation) -> None:
         """Take something in, and draw the consequences."""

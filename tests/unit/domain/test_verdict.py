@@ -166,6 +166,40 @@ def test_a_last_word_that_does_not_come_is_not_waited_for_for_ever() -> None:
     assert of(play) == (JobState.FINISHED, None)
 
 
+def test_a_last_word_that_cannot_be_read_yet_is_waited_for_until_it_can() -> None:
+    """The broker has not let us in, or there is more to be read; what was said is not lost for that."""
+    play = running(spec("a"))
+    play.heard = play.now
+    play.wait(1)
+    play.exits("a", 0, telemetry_complete=False)
+    play.wait(TIMINGS.verdict_grace)
+    assert play["a"].state is JobState.RUNNING
+    assert play.plan().wake_at == play.now + TIMINGS.verdict_poll
+    play.says("a", "error", final=False, error="disk full")
+    play.heard = play.now
+    play.advance()
+    assert play["a"].state is JobState.FAILED
+    assert play["a"].error_count == 1
+
+
+def test_a_last_word_that_cannot_be_read_is_not_waited_for_for_ever() -> None:
+    """Nor by a stop beyond its deadline."""
+    play, stopped = running(spec("a")), running(spec("a"))
+    for each in (play, stopped):
+        each.heard = each.now
+        each.wait(1)
+        each.exits("a", 0, telemetry_complete=False)
+    play.wait(TIMINGS.verdict_patience - 0.1)
+    assert play["a"].state is JobState.RUNNING
+    play.wait(0.1)
+    assert play["a"].state is JobState.FINISHED
+    stopped.stop(grace=30.0)
+    stopped.wait(29.9)
+    assert stopped["a"].state is JobState.RUNNING
+    stopped.wait(0.1)
+    assert stopped["a"].state is JobState.FINISHED
+
+
 @pytest.mark.parametrize("known", ["exit code", "last word", "complete telemetry"])
 def test_nothing_is_waited_for_where_nothing_can_change_the_verdict(known: str) -> None:
     """Another exit code than 0, a last word that was heard, telemetry that is known to be complete."""

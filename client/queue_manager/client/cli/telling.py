@@ -121,7 +121,9 @@ def replayed(response: ReplayDeadLettersResponse, *, dry_run: bool) -> None:
         say(f"{letter_id} {'would be replayed' if dry_run else 'replayed'}")
     for letter_id in response.skipped_ids:
         say(f"{letter_id} had been replayed before")
-    if not response.replayed_ids and not response.skipped_ids:
+    for letter_id in response.cut_ids:
+        say(f"{letter_id} cannot be replayed: it was cut when it was put away")
+    if not response.replayed_ids and not response.skipped_ids and not response.cut_ids:
         say("there are no dead letters")
     if response.skipped_ids:
         hint("--force sends those again, too")

@@ -104,7 +104,8 @@ class Commands:
                 return {
                     "queue_id": started.queue.queue_id,
                     "request_id": request.request_id,
-                    "created": started.created,
+                    # Also where it was done before a crash: nobody else has the command's own id.
+                    "created": started.created or request.request_id == command_id,
                 }
             case CommandKind.STOP:
                 return await self._stop(command)

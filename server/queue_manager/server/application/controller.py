@@ -145,9 +145,10 @@ class Controller:
     async def _apply(self, queue_id: str, observations: Sequence[Observation]) -> Queue:
         """Write what was observed, with all that was said meanwhile and all that follows from both."""
         assert self._intake is not None
+        heard = self._bus.heard_until()  # first, so that the batch has what was said until then
         batch = self._intake.take(queue_id)
         try:
-            record = await self._records.change(queue_id, self._transition(observations, batch))
+            record = await self._records.change(queue_id, self._transition(observations, batch, heard))
         except NotFound:
             if batch is not None:
                 self._intake.stored(batch)
@@ -160,7 +161,7 @@ class Controller:
             self._intake.stored(batch)
         return record.queue
 
-    def _transition(self, observations: Sequence[Observation], batch: Batch | None) -> Transition:
+    def _transition(self, observations: Sequence[Observation], batch: Batch | None, heard: float) -> Transition:
         assert self._outbox is not None
         outbox = self._outbox
 
@@ -170,7 +171,7 @@ class Controller:
                 queue = reduce(queue, Heard(batch.reports), now=now, timings=timings)
             for observation in observations:
                 queue = reduce(queue, observation, now=now, timings=timings)
-            queue = advance(queue, now=now, timings=timings, spec_hash=self._launch_specs.hash_of)
+            queue = advance(queue, now=now, timings=timings, spec_hash=self._launch_specs.hash_of, heard=heard)
             if queue is before or queue == before:
                 return before
             return replace(queue, published_revision=outbox.published(queue))  # costs no write of its own

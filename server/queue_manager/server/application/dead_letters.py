@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from queue_manager.server.application.ports import Bus, DeadLetter, DeadLetters, LetterCursor
+from queue_manager.server.application.ports import Bus, DeadLetter, DeadLetters, Fate, LetterCursor
 from queue_manager.server.domain.errors import InvalidRequest, NoBroker, ShuttingDown, Violation
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,9 @@ class Replayed:
 
     replayed: Sequence[str]
     skipped: Sequence[str]
+    """They had been replayed before."""
+    cut: Sequence[str] = ()
+    """Of these only the beginning was kept."""
 
 
 class DeadLetterService:
@@ -75,13 +78,15 @@ class DeadLetterService:
 
     async def _replay(self, letters: DeadLetters, request: ReplayRequest, by: str) -> Replayed:
         async with self._replaying:  # else two calls at once would both find a letter not replayed yet
-            standing = await (letters.standing(request.ids) if request.ids else letters.standing_of(request.topic))
-            _check_known(request.ids, standing)
-            chosen = [each for each, replayed in standing.items() if request.force or not replayed]
-            skipped = [each for each, replayed in standing.items() if replayed and not request.force]
+            fates = await (letters.fates(request.ids) if request.ids else letters.fates_of(request.topic))
+            _check_known(request.ids, fates)
+            wanted = {Fate.WAITING, Fate.REPLAYED} if request.force else {Fate.WAITING}
+            chosen = [each for each, fate in fates.items() if fate in wanted]
+            skipped = [each for each, fate in fates.items() if fate is Fate.REPLAYED and fate not in wanted]
+            cut = [each for each, fate in fates.items() if fate is Fate.CUT]
             if chosen and not request.validate_only:
                 chosen = await self._send(letters, chosen, by)
-            return Replayed(chosen, skipped)
+            return Replayed(chosen, skipped, cut)
 
     async def _send(self, letters: DeadLetters, chosen: Sequence[str], by: str) -> list[str]:
         sent: list[str] = []
@@ -107,8 +112,8 @@ class DeadLetterService:
         return letters
 
 
-def _check_known(ids: Sequence[str], standing: Mapping[str, bool]) -> None:
+def _check_known(ids: Sequence[str], known: Mapping[str, Fate]) -> None:
     """Raise `InvalidRequest` that names every id that there is not."""
-    unknown = [Violation(f"ids[{number}]", UNKNOWN) for number, each in enumerate(ids) if each not in standing]
+    unknown = [Violation(f"ids[{number}]", UNKNOWN) for number, each in enumerate(ids) if each not in known]
     if unknown:
         raise InvalidRequest(unknown)

@@ -45,6 +45,8 @@ class Outbox:
         self._instruments = instruments
         self._waiting: dict[str, deque[Entry] | None] = {}  # None: look into history
         self._published: dict[str, int] = {}
+        self._since: dict[str, float] = {}
+        """When the oldest event of a queue that waits came to be, or before."""
         self.work = WorkQueue("publish", self._publish, rng=rng)
         records.subscribe(self)
 
@@ -53,15 +55,21 @@ class Outbox:
         """Queues that have events to publish."""
         return len(self._waiting)
 
+    @property
+    def waiting_since(self) -> float | None:
+        """When the oldest event that is not out came to be, UTC seconds; None: all are out."""
+        return min(self._since.values(), default=None)
+
     def published(self, queue: Queue) -> int:
         """Events of this queue up to this revision are out."""
         return max(self._published.get(queue.queue_id, 0), queue.published_revision)
 
-    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:  # noqa: ARG002 - see Listener
+    def changed(self, queue: Queue, event: Event, entry: Entry | None) -> None:
         """An entry was stored: publish it."""
         if entry is None:
             return
         waiting = self._waiting.setdefault(queue.queue_id, deque())
+        self._since.setdefault(queue.queue_id, event.time)
         if waiting is not None:
             waiting.append(entry)
             if len(waiting) > KEPT:
@@ -72,11 +80,12 @@ class Outbox:
         """A queue was loaded from the store: publish what may not be out yet."""
         if queue.history_revision > self.published(queue):
             self._waiting[queue.queue_id] = None
+            self._since.setdefault(queue.queue_id, queue.status.update_time)
             self.work.add(queue.queue_id)
 
     def forget(self, queue_id: str) -> None:
         """The queue is settled or gone."""
-        self._waiting.pop(queue_id, None)
+        self._all_out(queue_id)
         self._published.pop(queue_id, None)
 
     async def _publish(self, queue_id: str) -> None:
@@ -105,14 +114,20 @@ class Outbox:
         if waiting is None:
             record = self._records.live.get(queue_id)
             if record is None or record.queue.history_revision <= since:
-                self._waiting.pop(queue_id, None)
+                self._all_out(queue_id)
             else:
                 self.work.add(queue_id)
             return
         while waiting and waiting[0].revision <= since:
             waiting.popleft()
-        if not waiting:
-            del self._waiting[queue_id]
+        if waiting:
+            self._since[queue_id] = waiting[0].event.time
+        else:
+            self._all_out(queue_id)
+
+    def _all_out(self, queue_id: str) -> None:
+        self._waiting.pop(queue_id, None)
+        self._since.pop(queue_id, None)
 
     @staticmethod
     def _events(queue: Queue, entry: Entry) -> list[Publication]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -228,6 +229,9 @@ class Bus(Protocol):
     async def send(self, command: WorkerCommand) -> None:
         """Send a command to the workers of a queue. At least once; workers may not be there."""
 
+    def heard_until(self) -> float:
+        """Up to when what workers said has been handed to the receiver, as far as is known; UTC seconds, `inf`: always."""
+
     @property
     def is_heard(self) -> bool:
         """Whether anybody can get what is published now. Where not, it need not even be made."""
@@ -271,9 +275,21 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     size: int
     """Of the whole value, in bytes."""
     is_text: bool
-    """Whether the whole value is UTF-8."""
+    """Whether the value is UTF-8, as much as was kept of it."""
+    is_cut: bool = False
+    """Whether only its beginning was kept when it was buried."""
     replay_time: float | None = None
     replayed_by: str = ""
+
+
+class Fate(StrEnum):
+    """What became of a dead letter."""
+
+    WAITING = "WAITING"
+    """It can be replayed."""
+    REPLAYED = "REPLAYED"
+    CUT = "CUT"
+    """Only its beginning was kept, so it cannot be replayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,11 +314,11 @@ class DeadLetters(Protocol):
         Fewer than `limit` where their values are large, but at least one where there is one.
         """
 
-    async def standing(self, ids: Sequence[str]) -> Mapping[str, bool]:
-        """Whether each of these was replayed. Those that there are not are missing."""
+    async def fates(self, ids: Sequence[str]) -> Mapping[str, Fate]:
+        """What became of each of these. Those that there are not are missing."""
 
-    async def standing_of(self, topic: str) -> Mapping[str, bool]:
-        """Whether each that came from this topic was replayed."""
+    async def fates_of(self, topic: str) -> Mapping[str, Fate]:
+        """What became of each that came from this topic."""
 
     def replay(self, ids: Sequence[str], *, by: str) -> AsyncGenerator[Sequence[str], None]:
         """Send these again, a few at a time, and mark them as replayed by somebody; yields each few once that is safe.

@@ -7,6 +7,7 @@ or one that comes late, changes nothing. Terminal job states are never left. Wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
@@ -70,11 +71,15 @@ def reduce(queue: Queue, observation: Observation, *, now: float, timings: Timin
             return _stop_requested(queue, observation, now, timings)
 
 
-def advance(queue: Queue, *, now: float, timings: Timings, spec_hash: SpecHash) -> Queue:
-    """The queue after everything that follows from its record and the time. `spec_hash` names what would be launched."""
+def advance(queue: Queue, *, now: float, timings: Timings, spec_hash: SpecHash, heard: float = math.inf) -> Queue:
+    """The queue after everything that follows from its record and the time. `spec_hash` names what would be launched.
+
+    `heard`: what workers have said up to then has been taken in.
+    """
     if queue.ended:
         return queue
-    queue = with_jobs(queue, [_conclude_if_due(job, now, timings) for job in queue.jobs])
+    patience = math.inf if queue.status.stop is None else queue.status.stop.deadline
+    queue = with_jobs(queue, [_conclude_if_due(job, now, timings, heard, patience) for job in queue.jobs])
     queue = apply_limits(queue, now=now, timings=timings)
     queue = apply_policy(queue, now=now, timings=timings)
     queue = apply_gates(queue, now=now, spec_hash=spec_hash)
@@ -154,13 +159,19 @@ def _gone(job: Job, now: float, timings: Timings) -> JobStatus:
     return _end(job, status, now)
 
 
-def _conclude_if_due(job: Job, now: float, timings: Timings) -> Job:
-    """A worker has ended, but what it said comes another way: its last word is waited for, up to a grace."""
+def _conclude_if_due(job: Job, now: float, timings: Timings, heard: float, patience: float) -> Job:
+    """A worker has ended, but what it said comes another way: its last word is waited for, up to a grace.
+
+    The grace is for a word that is on its way; one that cannot be read yet is waited for longer, not beyond `patience`.
+    """
     status = job.status
     if job.ended or status.worker_end_time is None:
         return job
     nothing_to_wait_for = status.exit_code != 0 or bool(status.words.final)
-    if nothing_to_wait_for or now >= status.worker_end_time + timings.verdict_grace:
+    due = status.worker_end_time + timings.verdict_grace
+    if heard < status.worker_end_time:
+        due = max(due, min(patience, status.worker_end_time + timings.verdict_patience))
+    if nothing_to_wait_for or now >= due:
         return replace(job, status=_end(job, status, now))
     return job
 

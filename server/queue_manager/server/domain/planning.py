@@ -75,6 +75,8 @@ def plan(queue: Queue, *, now: float, timings: Timings) -> Plan:
         times.append(now + timings.lag_poll)
     if delete:
         times.append(now + timings.delete_retry)
+    if any(_is_late(job, now, timings) for job in alive):
+        times.append(now + timings.verdict_poll)
     return Plan(
         prepare=bool(launch) and all(job.status.state is JobState.LAUNCHING for job in alive),
         launch=launch,
@@ -83,6 +85,12 @@ def plan(queue: Queue, *, now: float, timings: Timings) -> Plan:
         ask_lag=ask_lag,
         wake_at=min((time for time in times if time > now), default=None),
     )
+
+
+def _is_late(job: Job, now: float, timings: Timings) -> bool:
+    """Whether the last word of its worker, which has ended, can only not be read yet."""
+    ended_at = job.status.worker_end_time
+    return ended_at is not None and now >= ended_at + timings.verdict_grace
 
 
 def _due(queue: Queue, job: Job, timings: Timings) -> Iterator[float]:

@@ -19,6 +19,10 @@ class Timings:
     """How long a consumer group must have had no lag before its worker is ended; covers what is still on its way."""
     verdict_grace: float = 5.0
     """How long after a worker's end its last telemetry is waited for, where it comes another way than its end."""
+    verdict_poll: float = 1.0
+    """Whether it can be read is looked at this often."""
+    verdict_patience: float = 300.0
+    """The same at the latest, where what workers say cannot be read: a broker that is away, or has not let us in yet."""
     stop_resend: float = 3.0
     """The stop command is sent again this often: one record reaches one worker of a group (contracts, section 4)."""
     lag_poll: float = 0.5

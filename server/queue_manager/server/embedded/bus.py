@@ -6,6 +6,7 @@ read everything only once that was said. The manager's own events go nowhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Sequence
 
 from queue_manager.server.application.ports import Message, Publication, Receiver, WorkerCommand
@@ -48,6 +49,10 @@ class ScriptedBus:
         """See `ports.Bus`."""
         if command.command == "stop":
             self._workers.tell_to_stop(command.queue_id)
+
+    def heard_until(self) -> float:
+        """See `ports.Bus`."""
+        return math.inf
 
     async def publish(self, events: Sequence[Publication]) -> None:
         """See `ports.Bus`."""

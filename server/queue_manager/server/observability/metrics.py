@@ -45,6 +45,7 @@ class Samples:
     reconcile_queue_depth: Callable[[], float] = float
     reconcile_oldest_key_age: Callable[[], float] = float
     outbox_depth: Callable[[], float] = float
+    outbox_oldest_age: Callable[[], float] = float
     """`float()` is 0.0: nothing is there to ask yet."""
 
 
@@ -164,6 +165,9 @@ class Metrics:
 
         self.published_events_total = add(Counter, "published_events_total", "Events that went out on the bus.")
         self.outbox_depth = add(Gauge, "outbox_depth", "Queues with events that have not gone out yet.")
+        self.outbox_oldest_age_seconds = add(
+            Gauge, "outbox_oldest_age_seconds", "For how long the oldest event that has not gone out yet has waited."
+        )
 
         build = add(Gauge, "build_info", "Always 1; the labels tell the version.", ("version", "python"))
         build.labels(version, platform.python_version()).set(1)
@@ -222,18 +226,27 @@ class Metrics:
             "Records of a partition that were fetched and are not stored yet.",
             ("topic", "partition"),
         )
+        self.kafka_oldest_record_age_seconds = add(
+            Gauge,
+            "kafka_oldest_record_age_seconds",
+            "For how long the oldest record of a partition that is not stored yet has been there, 0: there is none.",
+            ("topic", "partition"),
+        )
 
     def kafka_event(self, event: str, topic: str) -> None:
         """Something befell a topic; the bus's `observe`."""
         self.kafka_events_total.labels(topic, event).inc()
 
-    def kafka_reading(self, backlogs: Mapping[str, Mapping[int, tuple[int, int]]]) -> None:
-        """What waits in the partitions that are read now; others go, others read them."""
-        for gauge, place in ((self.kafka_lag_records, 0), (self.kafka_unstored_records, 1)):
+    def kafka_reading(self, waiting: Mapping[tuple[str, int], tuple[float, float, float]]) -> None:
+        """What waits, by topic and partition: records to be fetched, to be stored, and the oldest one's age in seconds.
+
+        Of the partitions that are read now; of the others, others tell.
+        """
+        gauges = (self.kafka_lag_records, self.kafka_unstored_records, self.kafka_oldest_record_age_seconds)
+        for place, gauge in enumerate(gauges):
             gauge.clear()
-            for topic, partitions in backlogs.items():
-                for partition, counts in partitions.items():
-                    gauge.labels(topic, str(partition)).set(counts[place])
+            for (topic, partition), values in waiting.items():
+                gauge.labels(topic, str(partition)).set(values[place])
 
     def sample(self) -> None:
         """Ask `samples` and all of `before_sample`. Call it on the event loop, before the registry is read."""
@@ -242,6 +255,7 @@ class Metrics:
         self.reconcile_queue_depth.set(self.samples.reconcile_queue_depth())
         self.reconcile_oldest_key_age_seconds.set(self.samples.reconcile_oldest_key_age())
         self.outbox_depth.set(self.samples.outbox_depth())
+        self.outbox_oldest_age_seconds.set(self.samples.outbox_oldest_age())
 
     def store_operation(self, operation: str, seconds: float, ok: bool) -> None:
         """An operation of the store ended; the store's `observe`."""

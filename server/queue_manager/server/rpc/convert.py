@@ -188,6 +188,7 @@ def dead_letter_message(letter: DeadLetter) -> dead_letter_pb2.DeadLetter:
         value=letter.value,
         value_size=letter.size,
         text=letter.is_text,
+        cut=letter.is_cut,
         replay_time=None if letter.replay_time is None else timestamp(letter.replay_time),
         replayed_by=letter.replayed_by,
     )

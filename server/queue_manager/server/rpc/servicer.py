@@ -126,4 +126,6 @@ class Servicer:
     ) -> service_pb2.ReplayDeadLettersResponse:
         """See the contract."""
         done = await self._dead_letters.replay(requests.replay_request(request), by=caller(context))
-        return service_pb2.ReplayDeadLettersResponse(replayed_ids=done.replayed, skipped_ids=done.skipped)
+        return service_pb2.ReplayDeadLettersResponse(
+            replayed_ids=done.replayed, skipped_ids=done.skipped, cut_ids=done.cut
+        )

@@ -73,7 +73,10 @@ class Admin:
         await self._drop()
 
     async def create(self, topics: Mapping[str, int], *, settings: Mapping[str, str], copies: int) -> None:
-        """Make topics with so many partitions; those that there are stay. `copies` of each, or one a broker."""
+        """Make topics with so many partitions; those that there are stay. `copies` of each, or one a broker.
+
+        Returns when brokers know of them, which is a moment after they are made: till then they seem not to be there.
+        """
 
         async def create(client: AIOKafkaAdminClient) -> None:
             cluster = await _send(client, None, MetadataRequest([], allow_auto_topic_creation=False))
@@ -86,6 +89,8 @@ class Admin:
             for name, code, *text in response.topic_errors:
                 if code not in (0, TopicAlreadyExistsError.errno):
                     raise for_code(code)(f"topic {name}: {' '.join(filter(None, text))}")
+            if missing := set(topics) - set(await _partitions(client, list(topics))):
+                raise LeaderNotAvailableError(f"topic {', '.join(sorted(missing))} is not known of yet")
 
         await self._do("create topics", create)
 

@@ -15,9 +15,9 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
-from queue_manager.server.adapters.kafka.consumer import Consumer, Observe, Take
+from queue_manager.server.adapters.kafka.consumer import Backlog, Consumer, Observe, Take
 from queue_manager.server.adapters.kafka.letters import SUFFIX, Letters, buried
-from queue_manager.server.adapters.kafka.producer import LARGEST_RECORD, OWN, SOURCE, Outgoing, Producer
+from queue_manager.server.adapters.kafka.producer import OWN, SOURCE, Outgoing, Producer
 from queue_manager.server.application.ports import Clock, Message, Publication, Receiver, WorkerCommand
 from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.errors import Unavailable
@@ -67,13 +67,18 @@ class KafkaBus:
         group: str,
         clock: Clock,
         rng: Random,
+        instance: str | None = None,
         observe: Observe = lambda *_: None,
     ) -> None:
-        """`group`: of consumer groups whose members share the work; each topic has one of its own."""
+        """`group`: of consumer groups whose members share the work; each topic has one of its own.
+
+        `instance`: who we are among these, the same after a restart.
+        """
         self._observe = observe
         self._topics = topics
         self._clock = clock
         self._receiver: Receiver | None = None
+        self._backoff = Backoff(rng)
         self._admin = Admin(access, rng=rng)
         self._producer = Producer(access)
         self.dead_letters = Letters(
@@ -89,6 +94,7 @@ class KafkaBus:
                 take=take,
                 clock=clock,
                 backoff=Backoff(rng),
+                instance=instance,
                 observe=observe,
             )
 
@@ -135,8 +141,10 @@ class KafkaBus:
                 dict.fromkeys(names, self._topics.data_partitions), settings={}, copies=self._topics.copies
             )
         partitions = await self._admin.partitions(names)
+        if missing := [name for name in names if name not in partitions]:
+            raise Unavailable(f"topic {', '.join(missing)} has been removed, or is not known of yet")
         for group, topics in readers.items():
-            wanted = [TopicPartition(topic, number) for topic in topics for number in partitions.get(topic, ())]
+            wanted = [TopicPartition(topic, number) for topic in topics for number in partitions[topic]]
             committed = await self._admin.committed(group, wanted)
             fresh = {tp: 0 for tp in wanted if committed.get(tp, (NOTHING, ""))[0] == NOTHING}
             if fresh:
@@ -158,6 +166,10 @@ class KafkaBus:
         if topic not in found:
             raise Unavailable(f"there is no topic {topic}")
         await self._producer.send([Outgoing(topic, value, key, partition=number) for number in found[topic]])
+
+    def heard_until(self) -> float:
+        """See `ports.Bus`. Another server's partitions are that one's to know of."""
+        return self._telemetry.heard_until
 
     @property
     def is_heard(self) -> bool:
@@ -210,7 +222,7 @@ class KafkaBus:
         """Why telemetry or commands cannot be read now; empty where they can."""
         return self._telemetry.problem or self._commands.problem
 
-    def backlogs(self) -> Mapping[str, Mapping[int, tuple[int, int]]]:
+    def backlogs(self) -> Mapping[str, Mapping[int, Backlog]]:
         """By topic: see `Consumer.backlog`."""
         return {self._topics.events: self._telemetry.backlog(), self._topics.control: self._commands.backlog()}
 
@@ -219,26 +231,25 @@ class KafkaBus:
     async def _ensure(self) -> None:
         """Have the topics that everybody shares made, if that is ours to do; also when somebody has removed them."""
         shared = [self._topics.control, self._topics.events]
-        letters = [f"{topic}{SUFFIX}" for topic in shared]
+        wanted = dict.fromkeys(shared, self._topics.partitions)
+        wanted |= dict.fromkeys((f"{topic}{SUFFIX}" for topic in shared), 1)
         keep = {"retention.ms": str(int(self._topics.retention * 1000))}
-        # A letter is a little larger than its message, which may be as large as its own topic takes.
-        kinds = (
-            (shared, self._topics.partitions, keep),
-            (letters, 1, {**keep, "max.message.bytes": str(LARGEST_RECORD)}),
-        )
         while True:
             try:
-                missing = {*shared, *letters} - set(await self._admin.partitions([*shared, *letters]))
+                missing = set(wanted) - set(await self._admin.partitions(wanted))
                 if self._topics.create and missing:
-                    for topics, count, settings in kinds:
-                        if making := dict.fromkeys(sorted(missing & set(topics)), count):
-                            await self._admin.create(making, settings=settings, copies=self._topics.copies)
+                    making = {topic: count for topic, count in wanted.items() if topic in missing}
+                    await self._admin.create(making, settings=keep, copies=self._topics.copies)
                 elif missing & set(shared):
                     raise Unavailable(f"there is no topic {', '.join(sorted(missing & set(shared)))}")
                 self._ensured.set()
             except Unavailable as error:
-                log.warning("topics are not ready", error=error.message, retry_in=ENSURING)
-            await asyncio.sleep(ENSURING)
+                delay = self._backoff.failed("topics")
+                log.warning("topics are not ready", error=error.message, retry_in=round(delay, 3))
+                await asyncio.sleep(delay)
+            else:
+                self._backoff.clear("topics")
+                await asyncio.sleep(ENSURING)
 
     async def _read(self, consumer: Consumer) -> None:
         await self._ensured.wait()  # a client that subscribes to a topic that there is not makes it, its own way

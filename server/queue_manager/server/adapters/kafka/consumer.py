@@ -57,6 +57,30 @@ Observe = Callable[[str, str], None]
 """Told of what befalls a topic: `rebuild` of a client, `dead_letter`, `replay` of one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What of a partition waits."""
+
+    unfetched: int
+    """Records, as far as is known."""
+    unstored: int
+    """Records that were fetched."""
+    since: float | None
+    """When the oldest of all of these was written, or before; UTC seconds. None: nothing waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Records that were handed on together."""
+
+    end: int
+    """The offset after it."""
+    count: int
+    since: float
+    """When the first was written, UTC seconds."""
+    stored: asyncio.Future[object]
+
+
 @dataclass(slots=True)
 class _Partition:
     """What was read of a partition and is not committed yet."""
@@ -66,15 +90,16 @@ class _Partition:
     """Committed with each offset: which life of the topic it belongs to."""
     position: int
     """The offset that comes next."""
-    unstored: deque[tuple[int, int, asyncio.Future[object]]]
-    """Offset after a batch, records in it, and whether it is stored."""
+    unstored: deque[_Batch]
+    last_time: float = 0.0
+    """When the last of them was written, UTC seconds."""
     done: int = NOTHING
     committed: int = NOTHING
 
     @property
     def waiting(self) -> int:
         """How many records of it are not stored yet."""
-        return sum(count for _, count, _ in self.unstored)
+        return sum(batch.count for batch in self.unstored)
 
 
 class Consumer:
@@ -90,12 +115,19 @@ class Consumer:
         take: Take,
         clock: Clock,
         backoff: Backoff,
+        instance: str | None = None,
         observe: Observe = lambda *_: None,
     ) -> None:
-        """`take` is given what comes in."""
+        """`take` is given what comes in.
+
+        `instance` is who we are in the group, also in our next life, which takes over what this one had at once; without,
+        the group waits for `SESSION` until it gives up a member that was killed, and lets nobody in meanwhile.
+        """
         self._observe = observe
         self.problem = "not connected yet"
         """Why nothing can be read now; empty where it can."""
+        self.heard_until = 0.0
+        """Up to when all that was in our partitions has been handed on; UTC seconds."""
         self._access = access
         self._admin = admin
         self._topic = topic
@@ -103,6 +135,7 @@ class Consumer:
         self._take = take
         self._clock = clock
         self._backoff = backoff
+        self._instance = instance
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._client: AIOKafkaConsumer | None = None
         self._failed: Unavailable | None = None
@@ -113,12 +146,14 @@ class Consumer:
         """Have `run` come to its end: what is stored is committed, and the group is left."""
         self._ending.set()
 
-    def backlog(self) -> Mapping[int, tuple[int, int]]:
-        """By partition that we read: how many records have not been fetched, as far as is known, and not been stored."""
+    def backlog(self) -> Mapping[int, Backlog]:
+        """By partition that we read."""
         found = {}
         for tp, known in self._partitions.items():
             end = self._client.highwater(tp) if self._client is not None else None
-            found[tp.partition] = (max(0, end - known.position) if end is not None else 0, known.waiting)
+            unfetched = max(0, end - known.position) if end is not None else 0
+            since = known.unstored[0].since if known.unstored else known.last_time if unfetched else None
+            found[tp.partition] = Backlog(unfetched, known.waiting, since)
         return found
 
     async def run(self) -> None:
@@ -141,6 +176,7 @@ class Consumer:
         client = AIOKafkaConsumer(
             **await knock(self._access),
             group_id=self._group,
+            group_instance_id=self._instance,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION,
@@ -159,6 +195,8 @@ class Consumer:
                 self._backoff.clear(self._topic)
             await self._commit()
         finally:
+            if self._ending.is_set():  # the library leaves no group as such a member; the others would wait for us
+                client._coordinator._group_instance_id = None  # noqa: SLF001
             await stopped(client)
             self._client = None
             for known in self._partitions.values():
@@ -180,6 +218,7 @@ class Consumer:
             raise TimeoutError(f"Kafka has not let us join group {self._group} within {STARTING:.0f} s")
 
     async def _poll(self, client: AIOKafkaConsumer) -> None:
+        began = self._clock.now()
         polled = await client.getmany(timeout_ms=int(POLL * 1000), max_records=POLLED)
         if self._failed is not None:
             raise self._failed
@@ -189,11 +228,18 @@ class Consumer:
             if records[0].offset < known.position:
                 self._begin(tp, note="", offset=NOTHING)  # the topic was made anew, and begins at nought
                 known = self._partitions[tp]
+            if known.committed == NOTHING:
+                await self._christen(tp, records[0].offset)
+                if self._partitions.get(tp) is not known:
+                    continue  # taken away meanwhile
             known.position = records[-1].offset + 1
             taken = self._take(known.source, records)
             # Of a coroutine we make a task, which is ours to cancel; a future is somebody else's.
             stored = taken if isinstance(taken, asyncio.Future) else asyncio.create_task(_done(taken), name="store")
-            known.unstored.append((known.position, len(records), stored))
+            known.unstored.append(_Batch(known.position, len(records), records[0].timestamp / 1000, stored))
+            known.last_time = records[-1].timestamp / 1000
+        if self._partitions and all(self._is_read(client, tp, known) for tp, known in self._partitions.items()):
+            self.heard_until = began
         self._count_done()
         if monotonic() > self._committed_at + COMMIT_EVERY:
             await self._commit()
@@ -204,13 +250,30 @@ class Consumer:
             elif waiting < UNSTORED / 2 and client.paused():
                 client.resume(*client.paused())
 
+    @staticmethod
+    def _is_read(client: AIOKafkaConsumer, tp: TopicPartition, known: _Partition) -> bool:
+        """Whether all that was there when it was fetched from last has been handed on; it may not have been yet."""
+        end = client.highwater(tp)
+        return end is not None and known.position >= end
+
+    async def _christen(self, tp: TopicPartition, offset: int) -> None:
+        """Have the name of this life of the topic stored before anything of it is taken in.
+
+        Whoever reads the same after a crash must call it the same, else it would be something new.
+        """
+        assert self._client is not None
+        known = self._partitions[tp]
+        async with asyncio.timeout(COMMITTING):
+            await self._client.commit({tp: OffsetAndMetadata(offset, known.note)})
+        known.committed = offset
+
     def _count_done(self) -> None:
         for known in self._partitions.values():
-            while known.unstored and known.unstored[0][2].done():
-                offset, _, stored = known.unstored.popleft()
-                if (error := stored.exception()) is not None:
+            while known.unstored and known.unstored[0].stored.done():
+                batch = known.unstored.popleft()
+                if (error := batch.stored.exception()) is not None:
                     raise Unavailable(f"what was read of {known.source} was not stored: {told(error)}") from error
-                known.done = offset
+                known.done = batch.end
 
     async def _commit(self, only: Iterable[TopicPartition] | None = None) -> None:
         """Commit what is stored. A member that was put out meanwhile cannot; then others read that again."""
@@ -245,6 +308,7 @@ class Consumer:
             return
         for tp, (offset, note) in found.items():
             self._begin(tp, note=note, offset=offset)
+            self._partitions[tp].committed = offset
 
     def _begin(self, tp: TopicPartition, *, note: str, offset: int) -> None:
         """Offsets begin at nought in a topic that was deleted and made again, so each life of it has a name of its own."""
@@ -256,7 +320,7 @@ class Consumer:
     async def revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Partitions that others read from now on: what was read of them is stored and committed, if that is soon."""
         gone = {tp: self._partitions[tp] for tp in revoked if tp in self._partitions}
-        waiting = [stored for known in gone.values() for *_, stored in known.unstored]
+        waiting = [batch.stored for known in gone.values() for batch in known.unstored]
         if waiting:
             await asyncio.wait(waiting, timeout=SETTLING)
         if gone and self._client is not None:
@@ -269,9 +333,9 @@ async def _done(taken: Awaitable[object]) -> object:
     return await taken
 
 
-async def _abandoned(unstored: Iterable[tuple[int, int, asyncio.Future[object]]]) -> None:
+async def _abandoned(unstored: Iterable[_Batch]) -> None:
     """Wait no longer for this; it is read again."""
-    ours = [stored for *_, stored in unstored if isinstance(stored, asyncio.Task)]
+    ours = [batch.stored for batch in unstored if isinstance(batch.stored, asyncio.Task)]
     for task in ours:
         task.cancel()
     await asyncio.gather(*ours, return_exceptions=True)

@@ -15,11 +15,18 @@ from typing import Final
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 
 from queue_manager.server.domain.errors import Unavailable
 
 log = structlog.get_logger(__name__)
+
+_NOT_ALLOWED: Final = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 STOPPING: Final = 5.0
 """Seconds that a client may take to stop before it is left to itself."""
@@ -36,7 +43,10 @@ def reachable(what: str) -> Iterator[None]:
 
 def told(error: BaseException) -> str:
     """An error in one line; some of them have no text."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, _NOT_ALLOWED):
+        return f"Kafka does not allow it ({text}); docs/kafka.md says what the server has to be allowed"
+    return text
 
 
 async def stopped(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient) -> None:

@@ -7,6 +7,7 @@ each client is preceded by a connection that is made for its answer.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from typing import Any, Final
@@ -14,6 +15,7 @@ from typing import Any, Final
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
+    IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
@@ -63,7 +65,7 @@ def _why(error: BaseException, access: Access) -> str:
             return f"its certificate is not accepted: {error.verify_message.rstrip('.')}; see CA_PATH"
         case ssl.SSLError():
             return f"TLS fails ({error.reason or told(error)}); see QM_KAFKA_PROTOCOL and QM_KAFKA_CERTIFICATE"
-        case ConnectionRefusedError():
+        case OSError() if f"[Errno {errno.ECONNREFUSED}]" in str(error):  # of several addresses it is one of each
             return "nobody listens there"
         case SaslAuthenticationFailed() | AuthenticationFailedError() | ValueError():
             where = "QM_KAFKA_PASSWORD_FILE" if access.password_file else "KAFKA_PASSWORD"
@@ -72,8 +74,6 @@ def _why(error: BaseException, access: Access) -> str:
             return f"it does not offer {access.mechanism}; see QM_KAFKA_MECHANISM"
         case TimeoutError():
             return f"it has not answered within {PATIENCE:.0f} s"
-        case KafkaConnectionError():
-            return (
-                f"it ends the connection; does it speak {access.protocol} there? ({told(error)}) See QM_KAFKA_PROTOCOL"
-            )
+        case KafkaConnectionError() | ConnectionResetError() | IllegalSaslStateError():
+            return f"it does not go on; does it speak {access.protocol} there? See QM_KAFKA_PROTOCOL ({told(error)})"
     return told(error)

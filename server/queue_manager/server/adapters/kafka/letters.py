@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from codecs import getincrementaldecoder
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,11 +25,17 @@ from queue_manager.server.adapters.kafka.consumer import Observe
 from queue_manager.server.adapters.kafka.faults import reachable, stopped
 from queue_manager.server.adapters.kafka.knock import knock
 from queue_manager.server.adapters.kafka.producer import OWN, SOURCE, Outgoing, Producer
-from queue_manager.server.application.ports import DeadLetter, LetterCursor, Message
+from queue_manager.server.application.ports import DeadLetter, Fate, LetterCursor, Message
 from queue_manager.server.domain.errors import Unavailable
 
 SUFFIX: Final = ".dlq"
 """What the name of a topic ends in that has the messages of another one that nobody can read."""
+
+LARGEST_KEPT: Final = 900 * 1024
+"""Bytes of a dead letter; a record of 1 MiB is what a topic takes by default, keys and headers included."""
+
+LARGEST_KEY: Final = 64 * 1024
+"""Bytes of a key that is kept with it."""
 
 WINDOW: Final = 10_000
 """Records of a partition that are looked at, the newest: letters and marks."""
@@ -56,15 +63,18 @@ and nothing else is read before it has that answer; by default that is half a se
 FETCHED: Final = 2**20
 """Bytes that are asked for at once; of a record that is larger a broker sends the whole nevertheless."""
 
-PARTITION, OFFSET, ERROR = "x-partition", "x-offset", "x-error"
-"""Headers of a letter: the place that it came from, and why nobody can read it."""
+PARTITION, OFFSET, ERROR, SIZE = "x-partition", "x-offset", "x-error", "x-size"
+"""Headers of a letter: the place that it came from, why nobody can read it, and where it was cut how large it was."""
 
 REPLAYED, REPLAYED_BY = "x-replayed", "x-replayed-by"
 """Headers of a mark: the offset of its letter, and who had it replayed."""
 
 
 def buried(message: Message, reason: str) -> Outgoing:
-    """A message as a dead letter: with its key, the place that it came from, and why."""
+    """A message as a dead letter: with its key, the place that it came from, and why.
+
+    Of one that is larger than brokers take by default, the beginning, and in `x-size` how large it was.
+    """
     topic, _, place = message.source.partition("/")
     headers = {
         SOURCE: OWN.decode(),
@@ -73,8 +83,13 @@ def buried(message: Message, reason: str) -> Outgoing:
         OFFSET: str(message.position),
         ERROR: reason,
     }
+    value, key = message.value, message.key
+    if len(value) > LARGEST_KEPT:
+        headers[SIZE], value = str(len(value)), value[:LARGEST_KEPT]
+    if key is not None and len(key) > LARGEST_KEY:
+        key = None
     encoded = [(name, text.encode()) for name, text in headers.items()]
-    return Outgoing(f"{topic}{SUFFIX}", message.value, message.key, headers=encoded)
+    return Outgoing(f"{topic}{SUFFIX}", value, key, headers=encoded)
 
 
 class Place(NamedTuple):
@@ -135,7 +150,7 @@ class Letters:
                     high, step = low, 2 * step
         return [_marked(letter, marks.get(place)) for place, letter in page.newest_first()], page.more
 
-    async def standing(self, ids: Sequence[str]) -> Mapping[str, bool]:
+    async def fates(self, ids: Sequence[str]) -> Mapping[str, Fate]:
         """See `ports.DeadLetters`."""
         places = {place for each in ids if (place := Place.of(each)) is not None}
         topics = [topic for topic in self.topics if any(place.topic == f"{topic}{SUFFIX}" for place in places)]
@@ -143,12 +158,12 @@ class Letters:
         for place in places:
             tp = TopicPartition(place.topic, place.partition)
             first[tp] = min(place.offset, first.get(tp, place.offset))
-        found = await self._standing(topics, first)
+        found = await self._fates(topics, first)
         return {str(place): found[place] for place in sorted(places & found.keys())}
 
-    async def standing_of(self, topic: str) -> Mapping[str, bool]:
+    async def fates_of(self, topic: str) -> Mapping[str, Fate]:
         """See `ports.DeadLetters`."""
-        return {str(place): replayed for place, replayed in (await self._standing([topic], None)).items()}
+        return {str(place): fate for place, fate in (await self._fates([topic], None)).items()}
 
     async def replay(self, ids: Sequence[str], *, by: str) -> AsyncGenerator[Sequence[str], None]:
         """See `ports.DeadLetters`. To the partition that it came from, where there still is one, for its order's sake."""
@@ -182,11 +197,9 @@ class Letters:
         for sent in again:
             self._observe("replay", sent.topic)
 
-    async def _standing(
-        self, topics: Sequence[str], first: Mapping[TopicPartition, int] | None
-    ) -> Mapping[Place, bool]:
-        """Whether letters were replayed, from the first offset of each partition on (None: all), oldest first."""
-        found: dict[Place, bool] = {}
+    async def _fates(self, topics: Sequence[str], first: Mapping[TopicPartition, int] | None) -> Mapping[Place, Fate]:
+        """What became of letters, from the first offset of each partition on (None: all), oldest first."""
+        found: dict[Place, Fate] = {}
         if not topics:
             return found
         async with self._reading(topics, REPLAYING) as reader:
@@ -197,9 +210,9 @@ class Letters:
                 while (records := await reader.next(tp, end)) is not None:
                     for record in records:
                         if (mark := _mark(record)) is None:
-                            found[_place(record)] = False
+                            found[_place(record)] = Fate.CUT if _was_cut(_headers(record)) else Fate.WAITING
                         elif mark.letter in found:
-                            found[mark.letter] = True
+                            found[mark.letter] = Fate.REPLAYED
         return found
 
     @asynccontextmanager
@@ -363,7 +376,7 @@ def _mark(record: ConsumerRecord) -> _Mark | None:
 def _letter(place: Place, record: ConsumerRecord) -> DeadLetter:
     """What a record says; others may have put it there, with whatever headers."""
     headers, value = _headers(record), record.value or b""
-    is_text = _is_text(value)
+    is_text = _is_text(value, cut=_was_cut(headers))
     shown = value[:SHOWN]
     if is_text and len(shown) < len(value):
         shown = shown.decode(errors="ignore").encode()
@@ -375,14 +388,21 @@ def _letter(place: Place, record: ConsumerRecord) -> DeadLetter:
         offset=_number(headers, OFFSET),
         error=headers.get(ERROR, "the Queue Manager has not put it there"),
         value=shown,
-        size=len(value),
+        size=max(len(value), _number(headers, SIZE)),
         is_text=is_text,
+        is_cut=_was_cut(headers),
     )
 
 
-def _is_text(value: bytes) -> bool:
+def _was_cut(headers: Mapping[str, str]) -> bool:
+    """Only its beginning was buried."""
+    return _number(headers, SIZE) >= 0
+
+
+def _is_text(value: bytes, *, cut: bool) -> bool:
+    """What was cut may end inside a character."""
     try:
-        value.decode()
+        getincrementaldecoder("utf-8")().decode(value, final=not cut)
     except UnicodeDecodeError:
         return False
     return True
