@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,10 +18,11 @@ from queue_manager.client import AsyncClient
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.knock import knock
 from queue_manager.server.domain.errors import Unavailable
-from queue_manager.v1.service_pb2 import StopMode
+from queue_manager.v1.service_pb2 import Severity, StopMode
 from tests.e2e.server_process import ServerProcess
 from tests.integration.test_kafka_server import own_topics, payload
 from tests.support.kafka_broker import CLASSPATH, LIMITED, PASSWORD, Broker
+from tests.support.kafka_tools import path_with_tools
 
 pytestmark = [
     pytest.mark.integration,
@@ -215,6 +217,47 @@ async def test_a_file_that_is_put_right_is_read_again(tmp_path: Path, broker: Br
         async with asyncio.timeout(60), AsyncClient(server.address) as client:
             while [found for found in await _findings(client) if found.part == "bus"]:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.5)
+
+
+async def test_what_the_page_says_that_the_server_has_to_be_allowed_is_enough(tmp_path: Path, broker: Broker) -> None:
+    """Without DescribeConfigs it works, too, and says what it cannot tell."""
+    path, topics = path_with_tools(tmp_path), own_topics()
+    shared = [topics["QUEUE_CONTROL_TOPIC"], topics["QUEUE_EVENTS_TOPIC"]]
+
+    async def allow(resource: str, name: str, *operations: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *("kafka-acls.sh", "--bootstrap-server", broker.address("PLAINTEXT"), "--add"),
+            *("--allow-principal", f"User:{LIMITED}", f"--{resource}", name, "--resource-pattern-type", "prefixed"),
+            *(word for operation in operations for word in ("--operation", operation)),
+            env={**os.environ, "PATH": path},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+
+    for topic in shared:
+        await allow("topic", topic, "Describe", "Read", "Write", "Create")
+    await allow("group", topics["QM_KAFKA_GROUP"], "Describe", "Read")
+    variables = {**broker.access("SASL_SSL", user=LIMITED), **topics}
+    async with ServerProcess(tmp_path, **variables) as server, AsyncClient(server.address) as client:
+        async with asyncio.timeout(60):
+            found = await _findings(client)
+            while any(each.severity == Severity.SEVERITY_ERROR for each in found):
+                await asyncio.sleep(0.2)
+                found = await _findings(client)
+        assert {each.severity for each in found} == {Severity.SEVERITY_WARNING}
+        assert {subject for each in found for subject in each.subjects} == {
+            *shared,
+            *(f"{topic}.dlq" for topic in shared),
+        }
+        assert all("its settings may not be read" in each.message for each in found)
+        assert all("DescribeConfigs" in each.remedy for each in found)
+        for topic in shared:
+            await allow("topic", topic, "DescribeConfigs")
+        async with asyncio.timeout(60):
+            while await _findings(client):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
 
 
 async def _findings(client: AsyncClient) -> list[Any]:

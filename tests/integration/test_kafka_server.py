@@ -20,8 +20,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from queue_manager.client import AsyncClient
+from queue_manager.server.domain.telemetry import is_own
 from queue_manager.v1 import queue_pb2
 from tests.e2e.server_process import ServerProcess
+from tests.support.event_schema import fault
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
@@ -54,9 +56,15 @@ def own_topics() -> dict[str, str]:
 
 
 @pytest.fixture
-def topics() -> dict[str, str]:
-    """Topics of a test's own."""
-    return own_topics()
+async def topics() -> AsyncIterator[dict[str, str]]:
+    """Topics of a test's own. Every event that the server has put there keeps to docs/events.schema.json."""
+    made = own_topics()
+    yield made
+    values = [record.value for record in await read_all(made["QUEUE_EVENTS_TOPIC"]) if record.value]
+    own = [json.loads(value) for value in values if is_own(value)]
+    assert own, "the server has said nothing"
+    faults = [found for event in own if (found := fault(event))]
+    assert not faults, f"{len(faults)} of {len(own)} events: {faults[0]}"
 
 
 @pytest.fixture
@@ -237,6 +245,26 @@ async def test_poison_on_every_partition_stops_nobody_and_is_kept(
             assert headers["x-error"]
         places = {(dict(letter.headers)["x-partition"], dict(letter.headers)["x-offset"]) for letter in letters}
         assert len(places) == len(letters)
+
+
+async def test_poison_without_a_topic_to_keep_it_in_stops_nobody(tmp_path: Path, topics: dict[str, str]) -> None:
+    """Where the server may make none, and nobody has: doctor says so, and it is lost."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=PLAIN)
+    await admin.start()
+    await admin.create_topics([NewTopic(topics[name], 3, 1) for name in ("QUEUE_CONTROL_TOPIC", "QUEUE_EVENTS_TOPIC")])
+    await admin.close()
+    variables = {**access(), **topics, "QM_KAFKA_CREATE_TOPICS": "false"}
+    async with ServerProcess(tmp_path, **variables) as server, Console(topics) as console:
+        for topic in ("QUEUE_CONTROL_TOPIC", "QUEUE_EVENTS_TOPIC"):
+            for partition in range(3):
+                await console.say(b"no json", topic=topic, partition=partition)
+        await console.say(json.dumps({"command": "start", **payload("historical")}).encode())
+        await console.until(lambda event: event["status"] == "finished" and "job" not in event)
+        async with AsyncClient(server.address) as client:
+            (found,) = [each for each in (await client.diagnose()).findings if "nobody can read" in each.message]
+        assert f"{topics['QUEUE_EVENTS_TOPIC']}.dlq" in found.subjects
+        lost = [line for line in server.log if line["event"] == "a message cannot be read, nor be kept"]
+        assert len(lost) == 6
 
 
 async def test_what_is_larger_than_topics_take_by_default_stops_nobody(tmp_path: Path, topics: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
+from queue_manager.server.application.diagnosis import Finding
 from queue_manager.server.application.ports import (
     Cursor,
     Message,
@@ -323,6 +324,10 @@ class SimulatedBus:
 
     async def check(self) -> None:
         """See the port."""
+
+    async def warnings(self) -> Sequence[Finding]:
+        """See the port."""
+        return ()
 
     async def consume(self) -> None:
         """Hand on what comes in; commit what was stored. Local telemetry is handed on from its beginning."""

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.application.core import Core, CoreSettings
+from queue_manager.server.application.diagnosis import Finding
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.ports import DeadLetters, Message, Publication, Receiver, Record, WorkerCommand
 from queue_manager.server.application.records import Records
@@ -127,6 +128,7 @@ class Bus:
         self.buried: list[tuple[Message, str]] = []
         self.dead_letters: DeadLetters | None = None
         self.receiver: Receiver | None = None
+        self.to_look_at: list[Finding] = []
 
     def heard_until(self) -> float:
         """See `ports.Bus`."""
@@ -168,6 +170,11 @@ class Bus:
         """See `ports.Bus`."""
         if self.down:
             raise Unavailable("the bus is out of reach")
+
+    async def warnings(self) -> Sequence[Finding]:
+        """See `ports.Bus`."""
+        await self.check()
+        return self.to_look_at
 
 
 class Runner:

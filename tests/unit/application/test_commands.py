@@ -14,6 +14,7 @@ from queue_manager.server.application.core import Core
 from queue_manager.server.application.ports import Message
 from queue_manager.server.domain.model import Queue, QueueState
 from queue_manager.server.rpc.requests import start_payload
+from tests.support.event_schema import as_sent, fault
 
 from . import EPOCH, Bus, Runner, Store, core
 
@@ -53,13 +54,15 @@ class Commanded:
 
 @pytest.fixture
 async def commanded() -> AsyncIterator[Commanded]:
-    """It runs."""
+    """It runs. What it says in the end keeps to docs/events.schema.json, whatever the test was about."""
     made = Commanded()
     running = asyncio.create_task(made.core.run())
     await made.core.ready.wait()
     yield made
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    faults = [found for event in made.bus.published if (found := fault(as_sent(event.value)))]
+    assert not faults, faults[0]
 
 
 def payload(name: str = "historical") -> dict[str, Any]:
@@ -110,6 +113,20 @@ async def test_a_start_that_breaks_rules_is_rejected_with_all_of_them(commanded:
     said = await commanded.told({"command": "start"})
     assert said["event"] == "command_rejected"
     assert commanded.queues == []
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({}, "queue-control:3:1a2b:1"), ({"request_id": "nightly"}, "nightly"), ({"request_id": 5}, "")],
+    ids=["its place", "its own", "none that can be"],
+)
+async def test_who_wrote_a_start_finds_the_rejection_by_its_request_id(
+    commanded: Commanded, given: dict[str, Any], named: str
+) -> None:
+    """As it finds what was accepted; other commands have none."""
+    said = await commanded.told({"command": "start", "symbol": "?", "requests": [], **given})
+    assert (said["event"], said["request_id"]) == ("command_rejected", named)
+    assert "request_id" not in await commanded.told({"command": "stop", "queue_id": "wf-nothing", **given})
 
 
 async def test_a_stop_stops(commanded: Commanded) -> None:

@@ -21,6 +21,7 @@ from queue_manager.server.application.records import Records
 from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.command import EVERY_QUEUE, Command, CommandKind, read_command
 from queue_manager.server.domain.errors import InvalidRequest, QueueManagerError, Unavailable
+from queue_manager.server.domain.model import cut
 from queue_manager.server.domain.publication import outcome
 from queue_manager.server.domain.request import StartRequest
 from queue_manager.server.domain.telemetry import Unreadable
@@ -91,7 +92,7 @@ class Commands:
         except QueueManagerError as error:
             said, accepted = _why(error), False
         self._instruments.command("accepted" if accepted else "rejected")
-        fields = {"queue_id": command.queue_id, **said}
+        fields = {"queue_id": command.queue_id, **_named(command, command_id), **said}
         event = outcome(command.kind, command_id, fields, accepted=accepted, now=self._clock.now())
         await self._bus.publish([Publication(str(event["event_id"]), str(event["queue_id"]), event)])
 
@@ -112,7 +113,7 @@ class Commands:
             case CommandKind.PING:
                 return {"message": "workers answer a ping by themselves; the Queue Manager does not"}
             case CommandKind.RETRY:
-                raise QueueManagerError("a queue cannot be retried yet; start it again")
+                raise InvalidRequest.of("command", "retry joins in a later version; start the queue again")
 
     async def _stop(self, command: Command) -> Mapping[str, object]:
         if command.mode is None:
@@ -126,6 +127,14 @@ class Commands:
 
 def _no_start(_: Mapping[str, object]) -> StartRequest:
     raise InvalidRequest.of("command", "a queue cannot be started in this way here; call StartQueue")
+
+
+def _named(command: Command, command_id: str) -> Mapping[str, object]:
+    """By what whoever wrote a start finds what became of it, also where it is rejected."""
+    if command.kind is not CommandKind.START:
+        return {}
+    given = command.request.get("request_id", command_id)
+    return {"request_id": cut(given) if isinstance(given, str) else ""}
 
 
 def _why(error: QueueManagerError) -> Mapping[str, object]:

@@ -18,7 +18,7 @@ import structlog
 from queue_manager.server.application.commands import Commands
 from queue_manager.server.application.controller import Controller
 from queue_manager.server.application.dead_letters import DeadLetterService
-from queue_manager.server.application.diagnosis import RECORDS, Diagnosis, findings, problems
+from queue_manager.server.application.diagnosis import BUS, RECORDS, Diagnosis, findings, problems, warnings
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.intake import Intake
 from queue_manager.server.application.outbox import Outbox
@@ -146,7 +146,8 @@ class Core:
             grace=timings.delete_grace,
             end_orphans=settings.end_orphans,
         )
-        self._checks = {"store": store.check, "runner": runner.check, "bus": bus.check}
+        self._checks = {"store": store.check, "runner": runner.check, BUS: bus.check}
+        self._warnings = bus.warnings
         runner.subscribe(work.add_after)
         self.commands = Commands(self.service, self.records, bus, clock=clock, rng=rng, instruments=instruments)
         bus.subscribe(_Receiver(self.intake, self.commands, self.ready))
@@ -173,7 +174,9 @@ class Core:
 
     async def diagnose(self) -> Diagnosis:
         """What is wrong, as far as is known here."""
-        return Diagnosis(findings(await self.problems(), self.strays.orphans), self._version, self._parts)
+        found = await self.problems()
+        said = {} if BUS in found else {BUS: await warnings(self._warnings)}  # one that is down has been waited for
+        return Diagnosis(findings(found, said, self.strays.orphans), self._version, self._parts)
 
     async def problems(self) -> dict[str, str]:
         """Which parts cannot be reached now, and why."""

@@ -18,6 +18,9 @@ log = structlog.get_logger(__name__)
 RECORDS: Final = "records"
 """The part that is down until the server knows its queues."""
 
+BUS: Final = "bus"
+"""The part that carries messages."""
+
 CHECK_LIMIT: Final = 5.0
 """Seconds that a part has to say that it can be reached: less than callers wait for the answer."""
 
@@ -54,9 +57,27 @@ class Diagnosis:
     parts: Mapping[str, str]
 
 
-def findings(problems: Mapping[str, str], orphans: Sequence[WorkerKey]) -> list[Finding]:
-    """`problems`: by part why it cannot be reached. `orphans`: workers that no record knows."""
+def findings(
+    problems: Mapping[str, str], warnings: Mapping[str, Sequence[Finding] | None], orphans: Sequence[WorkerKey]
+) -> list[Finding]:
+    """All that is wrong, the worst first.
+
+    `problems`: by part why it cannot be reached. `warnings`: by part what it says of itself; None: it cannot say it now.
+    `orphans`: workers that no record knows.
+    """
     found = [Finding(severity=Severity.ERROR, part=part, message=message) for part, message in problems.items()]
+    for part, said in warnings.items():
+        if said is not None:
+            found += said
+        else:
+            found.append(
+                Finding(
+                    severity=Severity.WARNING,
+                    part=part,
+                    message="it cannot be told whether anything of it deserves a look",
+                    remedy="the server's log says why",
+                )
+            )
     if orphans:
         found.append(
             Finding(
@@ -75,6 +96,18 @@ async def problems(checks: Mapping[str, Callable[[], Awaitable[None]]]) -> dict[
     """By part: why it cannot be reached now. `checks` raise `Unavailable`; they are made side by side."""
     answers = await asyncio.gather(*(_problem(check) for check in checks.values()))
     return {part: problem for part, problem in zip(checks, answers, strict=True) if problem}
+
+
+async def warnings(tell: Callable[[], Awaitable[Sequence[Finding]]]) -> Sequence[Finding] | None:
+    """What a part says of itself; None: it cannot say it now, and the log says why."""
+    try:
+        async with asyncio.timeout(CHECK_LIMIT):
+            return await tell()
+    except (Unavailable, TimeoutError) as error:
+        log.warning("a part cannot say what deserves a look", error=str(error) or f"no answer for {CHECK_LIMIT:.0f} s")
+    except Exception:  # as below
+        log.exception("a part cannot say what deserves a look, in a way that is not foreseen")
+    return None
 
 
 async def _problem(check: Callable[[], Awaitable[None]]) -> str:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from queue_manager.server.application.diagnosis import Finding
 from queue_manager.server.domain.history import Entry
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Job, Queue, QueueState
@@ -254,6 +255,9 @@ class Bus(Protocol):
 
     async def check(self) -> None:
         """Raise `Unavailable` where the bus cannot be reached now."""
+
+    async def warnings(self) -> Sequence[Finding]:
+        """What of the bus works and deserves a look. Raises `Unavailable` where that cannot be told now."""
 
 
 # --- Dead letters -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Sequence
 
+from queue_manager.server.application.diagnosis import Finding
 from queue_manager.server.application.ports import Message, Publication, Receiver, WorkerCommand
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.model import Job, Queue
@@ -70,3 +71,7 @@ class ScriptedBus:
 
     async def check(self) -> None:
         """See `ports.Bus`."""
+
+    async def warnings(self) -> Sequence[Finding]:
+        """See `ports.Bus`."""
+        return ()

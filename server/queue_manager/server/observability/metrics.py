@@ -210,8 +210,9 @@ class Metrics:
         self.kafka_events_total = add(
             Counter,
             "kafka_events_total",
-            "What befell topics: rebuild (a client failed and was made anew), dead_letter (a message cannot be read), "
-            "replay (a dead letter was sent again).",
+            "What befell topics: rebuild (a client failed and was made anew), dead_letter (a message cannot be read, and "
+            "is kept), dead_letter_lost (and there is no topic to keep it in), replay (a dead letter was "
+            "sent again).",
             ("topic", "event"),
         )
         self.kafka_lag_records = add(

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from queue_manager.server.adapters.inprocess.topics import DataTopic
+from queue_manager.server.application.diagnosis import Finding
 from queue_manager.server.application.ports import Clock, Message, Publication, Receiver, WorkerCommand
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.model import Job, Queue, Reads
@@ -194,6 +195,10 @@ class InProcessBus:
         parent = self._topics.parent
         if not await self._in_thread(parent.is_dir):
             raise Unavailable(f"{parent} is not there")
+
+    async def warnings(self) -> Sequence[Finding]:
+        """See `ports.Bus`."""
+        return ()
 
     # --- inside ---
 

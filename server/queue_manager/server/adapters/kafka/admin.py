@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from random import Random
 from time import monotonic
 from types import TracebackType
@@ -15,7 +16,9 @@ from typing import Any, Final, Self, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
     KafkaError,
@@ -23,6 +26,7 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
     NotLeaderForPartitionError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
 )
@@ -49,8 +53,19 @@ _PASSING: Final = (
 )
 """Errors of a cluster that is just finding out who is in charge of what."""
 
+_NOT_ALLOWED: Final = (ClusterAuthorizationFailedError.errno, TopicAuthorizationFailedError.errno)
+
 NOTHING: Final = -1
 """The offset of a group that has committed none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How a topic is laid out."""
+
+    partitions: int
+    copies: int
+    """Of the partition that has the fewest."""
 
 
 class Admin:
@@ -108,6 +123,39 @@ class Admin:
     async def partitions(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
         """By topic: its partitions, each with the node that leads it. Topics that there are not are missing."""
         return await self._do("describe topics", lambda client: _partitions(client, list(topics)))
+
+    async def shapes(self, topics: Iterable[str]) -> tuple[dict[str, Shape], int]:
+        """By topic: how it is laid out; topics that there are not are missing. And how many brokers there are."""
+
+        async def shapes(client: AIOKafkaAdminClient) -> tuple[dict[str, Shape], int]:
+            rows, brokers = await _described(client, list(topics))
+            found = {
+                topic: Shape(partitions=len(partitions), copies=min(len(row["replicas"]) for row in partitions))
+                for topic, partitions in rows.items()
+            }
+            return found, brokers
+
+        return await self._do("describe topics", shapes)
+
+    async def settings(self, topics: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """By topic: these of its settings, as they are in force. Topics that we may not ask about are missing.
+
+        One that there is not (any more) has none.
+        """
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names)) for topic in topics]
+
+        async def settings(client: AIOKafkaAdminClient) -> dict[str, dict[str, str]]:
+            found: dict[str, dict[str, str]] = {}
+            for response in await client.describe_configs(wanted):
+                for code, _, _, topic, entries in response.resources:
+                    if code in _NOT_ALLOWED:
+                        continue
+                    if code != UnknownTopicOrPartitionError.errno:
+                        _raise_for(code, f"settings of topic {topic}")
+                    found[topic] = {name: value for name, value, *_ in entries}
+            return found
+
+        return await self._do("ask for the settings of topics", settings)
 
     async def ends(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
         """The offset that comes next in each partition of these topics."""
@@ -206,7 +254,13 @@ async def _send(client: AIOKafkaAdminClient, node: int | None, request: Request[
 
 
 async def _partitions(client: AIOKafkaAdminClient, topics: list[str]) -> dict[str, dict[int, int]]:
-    found: dict[str, dict[int, int]] = {}
+    rows, _ = await _described(client, topics)
+    return {topic: {row["partition"]: row["leader"] for row in partitions} for topic, partitions in rows.items()}
+
+
+async def _described(client: AIOKafkaAdminClient, topics: list[str]) -> tuple[dict[str, list[dict[str, Any]]], int]:
+    """By topic: what the cluster says of its partitions. And how many brokers there are."""
+    found: dict[str, list[dict[str, Any]]] = {}
     # `describe_topics` would make those that there are not.
     response = await _send(client, None, MetadataRequest(topics, allow_auto_topic_creation=False))
     for described in response.to_object()["topics"]:
@@ -214,8 +268,8 @@ async def _partitions(client: AIOKafkaAdminClient, topics: list[str]) -> dict[st
         if code == UnknownTopicOrPartitionError.errno:
             continue
         _raise_for(code, f"topic {name}")
-        found[name] = {row["partition"]: row["leader"] for row in described["partitions"]}
-    return found
+        found[name] = described["partitions"]
+    return found, len(response.brokers)
 
 
 def _by_topic(rows: Iterable[tuple[TopicPartition, T]]) -> list[tuple[str, list[T]]]:

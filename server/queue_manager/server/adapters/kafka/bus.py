@@ -12,12 +12,15 @@ from typing import Final, Self
 import msgspec
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
 from queue_manager.server.adapters.kafka.consumer import Backlog, Consumer, Observe, Take
+from queue_manager.server.adapters.kafka.drift import Wanted, look
 from queue_manager.server.adapters.kafka.letters import SUFFIX, Letters, buried
 from queue_manager.server.adapters.kafka.producer import OWN, SOURCE, Outgoing, Producer
+from queue_manager.server.application.diagnosis import Finding, Severity
 from queue_manager.server.application.ports import Clock, Message, Publication, Receiver, WorkerCommand
 from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.errors import Unavailable
@@ -53,6 +56,21 @@ class Topics:
     retention: float = 7 * 86400.0
     """Seconds for which messages are kept: longer than anybody's week-end."""
 
+    @property
+    def shared(self) -> tuple[str, str]:
+        """Those that everybody shares, less their dead letters."""
+        return (self.control, self.events)
+
+    def wanted(self) -> dict[str, Wanted]:
+        """What those that everybody shares should be like, dead letters among them."""
+        retention = int(self.retention * 1000)
+        found = {
+            topic: Wanted(partitions=self.partitions, copies=self.copies, retention=retention) for topic in self.shared
+        }
+        for topic in self.shared:
+            found[f"{topic}{SUFFIX}"] = Wanted(partitions=None, copies=self.copies, retention=retention)
+        return found
+
 
 class KafkaBus:
     """`async with` opens and closes it; brokers that are away are waited for in the background."""
@@ -76,6 +94,8 @@ class KafkaBus:
         """
         self._observe = observe
         self._topics = topics
+        self._servers = access.bootstrap_servers
+        self._drift: list[Finding] = []
         self._clock = clock
         self._receiver: Receiver | None = None
         self._backoff = Backoff(rng)
@@ -185,8 +205,26 @@ class KafkaBus:
     async def bury(self, message: Message, reason: str) -> None:
         """See `ports.Bus`. In the topic's dead-letter topic, with the place that it came from, and why."""
         letter = buried(message, reason)
-        await self._producer.send([letter])
-        self._observe("dead_letter", letter.topic.removesuffix(SUFFIX))
+        topic = letter.topic.removesuffix(SUFFIX)
+        if await self._kept(letter):
+            self._observe("dead_letter", topic)
+        else:  # nobody waits for it, and what comes after it does
+            self._observe("dead_letter_lost", topic)
+            log.error(
+                "a message cannot be read, nor be kept", source=message.source, position=message.position, why=reason
+            )
+
+    async def _kept(self, letter: Outgoing) -> bool:
+        """Whether there is a topic for it that takes it. Raises `Unavailable` where that may yet come."""
+        if not self._topics.create and letter.topic not in await self._admin.partitions([letter.topic]):
+            return False
+        try:
+            await self._producer.send([letter])
+        except Unavailable as error:
+            if isinstance(error.__cause__, TopicAuthorizationFailedError):
+                return False
+            raise
+        return True
 
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """See `ports.Bus`. In records."""
@@ -206,16 +244,31 @@ class KafkaBus:
         """See `ports.Bus`."""
         try:
             async with asyncio.timeout(CHECKING):
-                found = await self._admin.partitions([self._topics.control, self._topics.events])
+                found = await self._admin.partitions(self._topics.shared)
+                if self._unfit or not self._reading:
+                    await self._look()  # else that is done now and then
         except TimeoutError as error:
             raise Unavailable(f"Kafka does not answer: not within {CHECKING:.0f} s") from error
-        for topic in (self._topics.control, self._topics.events):
+        for topic in self._topics.shared:
             if topic not in found and (self._reading or not self._topics.create):
                 raise Unavailable(
                     f"there is no topic {topic}; make it, or allow that it is made: QM_KAFKA_CREATE_TOPICS"
                 )
+        if self._unfit:
+            raise Unavailable("; ".join(f"{finding.message}. {finding.remedy}" for finding in self._unfit))
         if self._reading and self.problem:
             raise Unavailable(f"Kafka cannot be read: {self.problem}")
+
+    async def warnings(self) -> Sequence[Finding]:
+        """See `ports.Bus`. What topics are like that others have made, or have not."""
+        found = [finding for finding in await self._look() if finding.severity is Severity.WARNING]
+        letters = [topic for topic in self._topics.wanted() if topic.endswith(SUFFIX)]
+        missing = sorted(set(letters) - set(await self._admin.partitions(letters)))
+        if missing and not self._topics.create:
+            what = f"there is no topic {' and '.join(missing)}: what nobody can read is only logged, and lost"
+            remedy = "make it, with one partition, or allow that it is made: QM_KAFKA_CREATE_TOPICS"
+            found.append(Finding(severity=Severity.WARNING, part="bus", message=what, remedy=remedy, subjects=missing))
+        return found
 
     @property
     def problem(self) -> str:
@@ -230,9 +283,8 @@ class KafkaBus:
 
     async def _ensure(self) -> None:
         """Have the topics that everybody shares made, if that is ours to do; also when somebody has removed them."""
-        shared = [self._topics.control, self._topics.events]
-        wanted = dict.fromkeys(shared, self._topics.partitions)
-        wanted |= dict.fromkeys((f"{topic}{SUFFIX}" for topic in shared), 1)
+        shared = set(self._topics.shared)
+        wanted = {topic: each.partitions or 1 for topic, each in self._topics.wanted().items()}
         keep = {"retention.ms": str(int(self._topics.retention * 1000))}
         while True:
             try:
@@ -240,9 +292,10 @@ class KafkaBus:
                 if self._topics.create and missing:
                     making = {topic: count for topic, count in wanted.items() if topic in missing}
                     await self._admin.create(making, settings=keep, copies=self._topics.copies)
-                elif missing & set(shared):
-                    raise Unavailable(f"there is no topic {', '.join(sorted(missing & set(shared)))}")
+                elif missing & shared:
+                    raise Unavailable(f"there is no topic {', '.join(sorted(missing & shared))}")
                 self._ensured.set()
+                await self._look()
             except Unavailable as error:
                 delay = self._backoff.failed("topics")
                 log.warning("topics are not ready", error=error.message, retry_in=round(delay, 3))
@@ -250,6 +303,19 @@ class KafkaBus:
             else:
                 self._backoff.clear("topics")
                 await asyncio.sleep(ENSURING)
+
+    async def _look(self) -> list[Finding]:
+        """What the topics are like, if not as they are wanted; it is logged when that is another thing than before."""
+        found = await look(self._admin, self._topics.wanted(), servers=self._servers)
+        for finding in found:
+            if finding not in self._drift:
+                log.warning("a topic is not as it is wanted", problem=finding.message, remedy=finding.remedy)
+        self._drift = found
+        return found
+
+    @property
+    def _unfit(self) -> list[Finding]:
+        return [finding for finding in self._drift if finding.severity is Severity.ERROR]
 
     async def _read(self, consumer: Consumer) -> None:
         await self._ensured.wait()  # a client that subscribes to a topic that there is not makes it, its own way
