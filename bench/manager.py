@@ -268,7 +268,7 @@ async def serve() -> None:
         )
         core.commands.parse = start_payload
         server = build(
-            Servicer(core.service, core.diagnose),
+            Servicer(core.service, core.dead_letters, core.diagnose),
             Health(core.problems),
             observer=metrics,
             new_id=lambda: uuid.uuid4().hex,

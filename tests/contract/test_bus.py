@@ -150,7 +150,7 @@ class KafkaRig:
         await admin.start()
         ours = {self._topics.control, self._topics.events}
         await admin.delete_topics(
-            [name for name in await admin.list_topics() if name in ours or name.startswith("wf-")]
+            [name for name in await admin.list_topics() if name.removesuffix(".dlq") in ours or name.startswith("wf-")]
         )
         await admin.close()
 

@@ -155,14 +155,16 @@ async def test_the_realtime_pipeline_runs_until_a_stop_that_each_of_its_workers_
 class Console:
     """Somebody who has nothing but a console producer and a console consumer."""
 
-    def __init__(self, topics: dict[str, str]) -> None:
+    def __init__(self, topics: dict[str, str], **options: Any) -> None:
+        """`options`: of the producer."""
         self._topics = topics
+        self._options = {"bootstrap_servers": PLAIN, **options}
         self.events: list[dict[str, Any]] = []
 
     async def __aenter__(self) -> Self:
         """Follow the events from the start."""
         options = {"bootstrap_servers": PLAIN, "auto_offset_reset": "earliest"}
-        self._producer = AIOKafkaProducer(bootstrap_servers=PLAIN)
+        self._producer = AIOKafkaProducer(**self._options)
         self._consumer = AIOKafkaConsumer(self._topics["QUEUE_EVENTS_TOPIC"], **options)
         await self._producer.start()
         await self._consumer.start()

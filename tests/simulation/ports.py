@@ -276,6 +276,7 @@ class SimulatedBus:
 
     name = "simulated"
     is_heard = True
+    dead_letters = None
 
     def __init__(self, process: Process) -> None:
         self._process = process

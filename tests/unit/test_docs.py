@@ -119,7 +119,8 @@ def test_every_option_of_queuectl_that_is_named_exists() -> None:
     """Also a command's short ones, which stand in code font after a command or alone."""
     command = typer.main.get_command(app)
     commands = getattr(command, "commands", {})
-    parameters = [*command.params, *(parameter for each in commands.values() for parameter in each.params)]
+    leaves = [leaf for each in commands.values() for leaf in getattr(each, "commands", {"": each}).values()]
+    parameters = [*command.params, *(parameter for leaf in leaves for parameter in leaf.params)]
     known = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
     text = words_of(ROOT / "docs/queuectl.md")
     assert sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - known) == []

@@ -21,14 +21,19 @@ from queue_manager.client.errors import REASON_INVALID_PAYLOAD, InvalidRequest, 
 from queue_manager.client.payload import parse_start_request
 from queue_manager.client.values import duration, seconds, timestamp
 from queue_manager.client.watch import OnReconnect, ReadFrame, WatchOptions, watch_frames
+from queue_manager.v1.dead_letter_pb2 import DeadLetter
 from queue_manager.v1.queue_pb2 import FailurePolicy, Queue, QueueState
 from queue_manager.v1.service_pb2 import (
     DiagnoseRequest,
     DiagnoseResponse,
     GetQueueRequest,
+    ListDeadLettersRequest,
+    ListDeadLettersResponse,
     ListQueuesRequest,
     ListQueuesResponse,
     ListTargetsRequest,
+    ReplayDeadLettersRequest,
+    ReplayDeadLettersResponse,
     StartQueueRequest,
     StartQueueResponse,
     StopMode,
@@ -42,6 +47,8 @@ DEFAULT_GRACE: Final = 30.0
 """Seconds; the server's own default, needed here to know how long a stop that waits may take."""
 STOP_MARGIN: Final = 30.0
 """Seconds that a stop that waits gets beyond its grace period, for the deletion and its confirmation."""
+REPLAY_TIMEOUT: Final = 130.0
+"""Seconds that a replay gets; the server takes up to 60 s to find the messages, and as long to send them."""
 
 
 class QueueFilter(TypedDict, total=False):
@@ -65,8 +72,8 @@ class AsyncClient:
     """A connection to a server, used as `async with AsyncClient() as client:`.
 
     Safe to use from many tasks of one event loop. Timeouts are seconds for the whole call, retries included. Calls are
-    sent again on UNAVAILABLE, because all of them may be: a start carries a `request_id`. Every method raises
-    `QueueManagerError`s and nothing of grpc's; a client that is not open raises `RuntimeError`.
+    sent again on UNAVAILABLE, because they may be: a start carries a `request_id`; only a forced replay is not. Every
+    method raises `QueueManagerError`s and nothing of grpc's; a client that is not open raises `RuntimeError`.
     """
 
     def __init__(
@@ -213,6 +220,57 @@ class AsyncClient:
     async def diagnose(self, *, timeout: float | None = None) -> DiagnoseResponse:
         """What is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
         return await self._connection.call(self._connection.stub.Diagnose, DiagnoseRequest(), timeout)
+
+    async def list_dead_letters(
+        self, *, topic: str = "", page_size: int = 0, timeout: float | None = None
+    ) -> AsyncGenerator[DeadLetter, None]:
+        """Every message that nobody could read, newest first; pages (of `page_size`, 1 to 500) come when needed.
+
+        `topic`: only those that came from this one. `timeout` is each page's. Raises `FailedPrecondition` where the
+        server runs without a broker.
+        """
+        token = ""
+        while True:
+            page = await self.dead_letters_page(topic=topic, page_size=page_size, page_token=token, timeout=timeout)
+            for letter in page.dead_letters:
+                yield letter
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def dead_letters_page(
+        self, *, topic: str = "", page_size: int = 0, page_token: str = "", timeout: float | None = None
+    ) -> ListDeadLettersResponse:
+        """One page of them, with the token of the next, which is good for the same topic only.
+
+        `page_size`: 1 to 500, default 50; fewer come where their values are large.
+        """
+        request = ListDeadLettersRequest(topic=topic, page_size=page_size, page_token=page_token)
+        return await self._connection.call(self._connection.stub.ListDeadLetters, request, timeout)
+
+    async def replay_dead_letters(
+        self,
+        ids: Sequence[str] = (),
+        *,
+        all_of: str = "",
+        validate_only: bool = False,
+        force: bool = False,
+        timeout: float | None = None,
+    ) -> ReplayDeadLettersResponse:
+        """Send dead letters again to the topics that they came from: these, or all that came from the topic `all_of`.
+
+        Those that have been replayed before are passed over, unless `force`, which is never retried by itself.
+        `validate_only` tells which would be sent. The timeout is 130 s, unless given. Raises `InvalidRequest` that names
+        the ids that are not known, and sends none then; `FailedPrecondition` where the server runs without a broker.
+        """
+        request = ReplayDeadLettersRequest(
+            ids=ids, all=bool(all_of), topic=all_of, validate_only=validate_only, force=force
+        )
+        if timeout is None:
+            timeout = max(self._connection.timeout, REPLAY_TIMEOUT)
+        stub = self._connection.stub
+        repeatable = validate_only or not force
+        return await self._connection.call(stub.ReplayDeadLetters, request, timeout, repeatable=repeatable)
 
     def watch(
         self,

@@ -84,8 +84,10 @@ class Connection:
         method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response],
         request: _Request,
         timeout: float | None,
+        *,
+        repeatable: bool = True,
     ) -> _Response:
-        """Send a request that may be repeated, and again while the server is unavailable and the time is not up."""
+        """Send a request, and if it may be repeated again while the server is unavailable and the time is not up."""
         now = asyncio.get_running_loop().time
         channel = self._channel
         whole = self.timeout if timeout is None else timeout
@@ -99,7 +101,7 @@ class Connection:
                 pause = self.backoff.pause(attempt, at_least=e.retry_after)
                 attempt += 1
                 unavailable = e.code is grpc.StatusCode.UNAVAILABLE
-                if not unavailable or attempt >= self.backoff.attempts or now() + pause >= deadline:
+                if not repeatable or not unavailable or attempt >= self.backoff.attempts or now() + pause >= deadline:
                     raise
             await self.backoff.sleep(pause)
             if self._channel is not channel:

@@ -4,7 +4,7 @@
     ├── InvalidRequest                the request breaks rules: carries every violation
     ├── NotFound                      no such queue
     ├── AlreadyExists                 the request_id belongs to a queue that was started with another body
-    ├── FailedPrecondition            the queue is in the wrong state for the call
+    ├── FailedPrecondition            the queue, or the server, is in the wrong state for the call
     ├── OutOfRange                    after_revision has not happened yet
     ├── ResourceExhausted             a limit of the server is reached
     ├── Unavailable                   the server, or a part that it needs, is out of reach; nothing is half-done
@@ -113,7 +113,7 @@ class AlreadyExists(QueueManagerError):
 
 
 class FailedPrecondition(QueueManagerError):
-    """The queue is in the wrong state for the call."""
+    """The queue is in the wrong state for the call, or the server is: without a broker it has no dead letters."""
 
     default_code = grpc.StatusCode.FAILED_PRECONDITION
 

@@ -7,7 +7,7 @@ here a second time.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -18,10 +18,13 @@ from queue_manager.client.async_client import AsyncClient, QueueFilter
 from queue_manager.client.backoff import Backoff
 from queue_manager.client.loop_thread import LoopThread
 from queue_manager.client.watch import OnReconnect
+from queue_manager.v1.dead_letter_pb2 import DeadLetter
 from queue_manager.v1.queue_pb2 import FailurePolicy, Queue
 from queue_manager.v1.service_pb2 import (
     DiagnoseResponse,
+    ListDeadLettersResponse,
     ListQueuesResponse,
+    ReplayDeadLettersResponse,
     StartQueueRequest,
     StartQueueResponse,
     StopMode,
@@ -34,10 +37,10 @@ class Client:
     """A connection to a server, used as `with Client() as client:`.
 
     Safe to use from many threads, also from inside a running event loop (a notebook), which it blocks. Timeouts are
-    seconds for the whole call, retries included. Calls are sent again on UNAVAILABLE, because all of them may be: a
-    start carries a `request_id`. Every method raises `QueueManagerError`s and nothing of grpc's. `RuntimeError`: the
-    client is not open, was closed during the call, or was opened before the process was forked. Ctrl-C cancels the call
-    that is waited for.
+    seconds for the whole call, retries included. Calls are sent again on UNAVAILABLE, because they may be: a start
+    carries a `request_id`; only a forced replay is not. Every method raises `QueueManagerError`s and nothing of grpc's.
+    `RuntimeError`: the client is not open, was closed during the call, or was opened before the process was forked.
+    Ctrl-C cancels the call that is waited for.
     """
 
     def __init__(
@@ -167,6 +170,48 @@ class Client:
     def diagnose(self, *, timeout: float | None = None) -> DiagnoseResponse:
         """What is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
         return self._thread.run(self._client.diagnose(timeout=timeout))
+
+    def list_dead_letters(
+        self, *, topic: str = "", page_size: int = 0, timeout: float | None = None
+    ) -> Generator[DeadLetter, None, None]:
+        """Every message that nobody could read, newest first; pages (of `page_size`, 1 to 500) come when needed.
+
+        `topic`: only those that came from this one. `timeout` is each page's. Raises `FailedPrecondition` where the
+        server runs without a broker.
+        """
+        return self._thread.iterate(self._client.list_dead_letters(topic=topic, page_size=page_size, timeout=timeout))
+
+    def dead_letters_page(
+        self, *, topic: str = "", page_size: int = 0, page_token: str = "", timeout: float | None = None
+    ) -> ListDeadLettersResponse:
+        """One page of them, with the token of the next, which is good for the same topic only.
+
+        `page_size`: 1 to 500, default 50; fewer come where their values are large.
+        """
+        return self._thread.run(
+            self._client.dead_letters_page(topic=topic, page_size=page_size, page_token=page_token, timeout=timeout)
+        )
+
+    def replay_dead_letters(
+        self,
+        ids: Sequence[str] = (),
+        *,
+        all_of: str = "",
+        validate_only: bool = False,
+        force: bool = False,
+        timeout: float | None = None,
+    ) -> ReplayDeadLettersResponse:
+        """Send dead letters again to the topics that they came from: these, or all that came from the topic `all_of`.
+
+        Those that have been replayed before are passed over, unless `force`, which is never retried by itself.
+        `validate_only` tells which would be sent. The timeout is 130 s, unless given. Raises `InvalidRequest` that names
+        the ids that are not known, and sends none then; `FailedPrecondition` where the server runs without a broker.
+        """
+        return self._thread.run(
+            self._client.replay_dead_letters(
+                ids, all_of=all_of, validate_only=validate_only, force=force, timeout=timeout
+            )
+        )
 
     def watch(
         self,

@@ -26,11 +26,12 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from queue_manager.v1 import dead_letter_pb2 as queue__manager_dot_v1_dot_dead__letter__pb2
 from queue_manager.v1 import queue_pb2 as queue__manager_dot_v1_dot_queue__pb2
 from queue_manager.v1 import target_pb2 as queue__manager_dot_v1_dot_target__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1equeue_manager/v1/service.proto\x12\x10queue_manager.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cqueue_manager/v1/queue.proto\x1a\x1dqueue_manager/v1/target.proto\"\x9d\x04\n\nJobRequest\x12\x14\n\x06target\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08interval\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x63ollection_inputs\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x63ollection_output\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10graph_collection\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmodel_output\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12 \n\x12inference_interval\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06source\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0f\x63ollection_name\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05image\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x12\x46\n\nparameters\x18\x0c \x03(\x0b\x32,.queue_manager.v1.JobRequest.ParametersEntryB\x04\xe2\x41\x01\x01\x12\x36\n\ndepends_on\x18\r \x03(\x0b\x32\x1c.queue_manager.v1.DependencyB\x04\xe2\x41\x01\x01\x12\x30\n\x07timeout\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x03\n\x11StartQueueRequest\x12\x14\n\x06symbol\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ntime_range\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\x08requests\x18\x03 \x03(\x0b\x32\x1c.queue_manager.v1.JobRequestB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x45\n\x06labels\x18\x06 \x03(\x0b\x32/.queue_manager.v1.StartQueueRequest.LabelsEntryB\x04\xe2\x41\x01\x01\x12=\n\x0e\x66\x61ilure_policy\x18\x07 \x01(\x0e\x32\x1f.queue_manager.v1.FailurePolicyB\x04\xe2\x41\x01\x01\x12\x36\n\rstart_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x02\n\nLaunchPlan\x12\x11\n\x03job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bworker_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05image\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63ommand\x18\x04 \x03(\tB\x04\xe2\x41\x01\x03\x12H\n\x0b\x65nvironment\x18\x05 \x03(\x0b\x32-.queue_manager.v1.LaunchPlan.EnvironmentEntryB\x04\xe2\x41\x01\x03\x12 \n\x12secret_environment\x18\x06 \x03(\tB\x04\xe2\x41\x01\x03\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8b\x01\n\x12StartQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x17.queue_manager.v1.QueueB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63reated\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x30\n\x04plan\x18\x03 \x03(\x0b\x32\x1c.queue_manager.v1.LaunchPlanB\x04\xe2\x41\x01\x03\"\xbb\x01\n\x10StopQueueRequest\x12\x16\n\x08queue_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\x04mode\x18\x02 \x01(\x0e\x32\x1a.queue_manager.v1.StopModeB\x04\xe2\x41\x01\x01\x12\x35\n\x0cgrace_period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x12\n\x04wait\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"A\n\x11StopQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x17.queue_manager.v1.QueueB\x04\xe2\x41\x01\x03\")\n\x0fGetQueueRequest\x12\x16\n\x08queue_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"@\n\x10GetQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x17.queue_manager.v1.QueueB\x04\xe2\x41\x01\x03\"\xb7\x02\n\x11ListQueuesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\x06states\x18\x03 \x03(\x0e\x32\x1c.queue_manager.v1.QueueStateB\x04\xe2\x41\x01\x01\x12\x14\n\x06symbol\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06target\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0elabel_selector\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x37\n\rcreated_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x38\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"b\n\x12ListQueuesResponse\x12-\n\x06queues\x18\x01 \x03(\x0b\x32\x17.queue_manager.v1.QueueB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\x9e\x01\n\x11WatchQueueRequest\x12\x16\n\x08queue_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12!\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12;\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x42\x11\n\x0f_after_revision\"\xde\x01\n\x12WatchQueueResponse\x12/\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.queue_manager.v1.FrameKindB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10revisions_merged\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12,\n\x05queue\x18\x04 \x01(\x0b\x32\x17.queue_manager.v1.QueueB\x04\xe2\x41\x01\x03\x12\x31\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x1c.queue_manager.v1.QueueEventB\x04\xe2\x41\x01\x03\"\x14\n\x12ListTargetsRequest\"\x11\n\x0f\x44iagnoseRequest\"\xce\x01\n\x10\x44iagnoseResponse\x12\x31\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x19.queue_manager.v1.FindingB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x42\n\x05parts\x18\x03 \x03(\x0b\x32-.queue_manager.v1.DiagnoseResponse.PartsEntryB\x04\xe2\x41\x01\x03\x1a,\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x96\x01\n\x07\x46inding\x12\x32\n\x08severity\x18\x01 \x01(\x0e\x32\x1a.queue_manager.v1.SeverityB\x04\xe2\x41\x01\x03\x12\x12\n\x04part\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06remedy\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08subjects\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\"F\n\x13ListTargetsResponse\x12/\n\x07targets\x18\x01 \x03(\x0b\x32\x18.queue_manager.v1.TargetB\x04\xe2\x41\x01\x03*R\n\x08StopMode\x12\x19\n\x15STOP_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12STOP_MODE_GRACEFUL\x10\x01\x12\x13\n\x0fSTOP_MODE_FORCE\x10\x02*\x9c\x01\n\tFrameKind\x12\x1a\n\x16\x46RAME_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46RAME_KIND_SNAPSHOT\x10\x01\x12\x15\n\x11\x46RAME_KIND_UPDATE\x10\x02\x12\x15\n\x11\x46RAME_KIND_RESYNC\x10\x03\x12\x18\n\x14\x46RAME_KIND_HEARTBEAT\x10\x04\x12\x12\n\x0e\x46RAME_KIND_END\x10\x05*N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x12\n\x0eSEVERITY_ERROR\x10\x02\x32\xa1\x07\n\x0cQueueManager\x12\x82\x01\n\nStartQueue\x12#.queue_manager.v1.StartQueueRequest\x1a$.queue_manager.v1.StartQueueResponse\")\x82\xd3\xe4\x93\x02#\"\n/v1/queues:\x01*Z\x12\"\r/queues/start:\x01*\x12\x9c\x01\n\tStopQueue\x12\".queue_manager.v1.StopQueueRequest\x1a#.queue_manager.v1.StopQueueResponse\"F\x82\xd3\xe4\x93\x02@\"\x1a/v1/queues/{queue_id}:stop:\x01*Z\x18\"\x0c/queues/stop:\x01*b\x05queueb\x05queue\x12\x94\x01\n\x08GetQueue\x12!.queue_manager.v1.GetQueueRequest\x1a\".queue_manager.v1.GetQueueResponse\"A\x82\xd3\xe4\x93\x02;\x12\x15/v1/queues/{queue_id}Z\x1b\x12\x12/queues/{queue_id}b\x05queueb\x05queue\x12{\n\nListQueues\x12#.queue_manager.v1.ListQueuesRequest\x1a$.queue_manager.v1.ListQueuesResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\n/v1/queuesZ\x0e\x12\x0c/queues/list\x12~\n\nWatchQueue\x12#.queue_manager.v1.WatchQueueRequest\x1a$.queue_manager.v1.WatchQueueResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/queues/{queue_id}:watch0\x01\x12o\n\x0bListTargets\x12$.queue_manager.v1.ListTargetsRequest\x1a%.queue_manager.v1.ListTargetsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/targets\x12h\n\x08\x44iagnose\x12!.queue_manager.v1.DiagnoseRequest\x1a\".queue_manager.v1.DiagnoseResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/diagnosisb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1equeue_manager/v1/service.proto\x12\x10queue_manager.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"queue_manager/v1/dead_letter.proto\x1a\x1cqueue_manager/v1/queue.proto\x1a\x1dqueue_manager/v1/target.proto\"\x9d\x04\n\nJobRequest\x12\x14\n\x06target\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08interval\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x63ollection_inputs\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x63ollection_output\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10graph_collection\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmodel_output\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12 \n\x12inference_interval\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06source\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0f\x63ollection_name\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05image\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x12\x46\n\nparameters\x18\x0c \x03(\x0b\x32,.queue_manager.v1.JobRequest.ParametersEntryB\x04\xe2\x41\x01\x01\x12\x36\n\ndepends_on\x18\r \x03(\x0b\x32\x1c.queue_manager.v1.DependencyB\x04\xe2\x41\x01\x01\x12\x30\n\x07timeout\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x03\n\x11StartQueueRequest\x12\x14\n\x06symbol\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ntime_range\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\x08requests\x18\x03 \x03(\x0b\x32\x1c.queue_manager.v1.JobRequestB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x45\n\x06labels\x18\x06 \x03(\x0b\x32/.queue_manager.v1.StartQueueRequest.LabelsEntryB\x04\xe2\x41\x01\x01\x12=\n\x0e\x66\x61ilure_policy\x18\x07 \x01(\x0e\x32\x1f.queue_manager.v1.FailurePolicyB\x04\xe2\x41\x01\x01\x12\x36\n\rstart_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x02\n\nLaunchPlan\x12\x11\n\x03job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bworker_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05image\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63ommand\x18\x04 \x03(\tB\x04\xe2\x41\x01\x03\x12H\n\x0b\x65nvironment\x18\x05 \x03(\x0b\x32-.queue_manager.v1.LaunchPlan.EnvironmentEntryB\x04\xe2\x41\x01\x03\x12 \n\x12secret_environment\x18\x06 \x03(\tB\x04\xe2\x41\x01\x03\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8b\x01\n\x12StartQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x17.queue_manager.v1.QueueB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63reated\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x30\n\x04plan\x18\x03 \x03(\x0b\x32\x1c.queue_manager.v1.LaunchPlanB\x04\xe2\x41\x01\x03\"\xbb\x01\n\x10StopQueueRequest\x12\x16\n\x08queue_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\x04mode\x18\x02 \x01(\x0e\x32\x1a.queue_manager.v1.StopModeB\x04\xe2\x41\x01\x01\x12\x35\n\x0cgrace_period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x12\n\x04wait\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"A\n\x11StopQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x17.queue_manager.v1.QueueB\x04\xe2\x41\x01\x03\")\n\x0fGetQueueRequest\x12\x16\n\x08queue_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"@\n\x10GetQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x17.queue_manager.v1.QueueB\x04\xe2\x41\x01\x03\"\xb7\x02\n\x11ListQueuesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\x06states\x18\x03 \x03(\x0e\x32\x1c.queue_manager.v1.QueueStateB\x04\xe2\x41\x01\x01\x12\x14\n\x06symbol\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06target\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0elabel_selector\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x37\n\rcreated_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x38\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"b\n\x12ListQueuesResponse\x12-\n\x06queues\x18\x01 \x03(\x0b\x32\x17.queue_manager.v1.QueueB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\x9e\x01\n\x11WatchQueueRequest\x12\x16\n\x08queue_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12!\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12;\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x42\x11\n\x0f_after_revision\"\xde\x01\n\x12WatchQueueResponse\x12/\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.queue_manager.v1.FrameKindB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10revisions_merged\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12,\n\x05queue\x18\x04 \x01(\x0b\x32\x17.queue_manager.v1.QueueB\x04\xe2\x41\x01\x03\x12\x31\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x1c.queue_manager.v1.QueueEventB\x04\xe2\x41\x01\x03\"\x14\n\x12ListTargetsRequest\"\x11\n\x0f\x44iagnoseRequest\"\xce\x01\n\x10\x44iagnoseResponse\x12\x31\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x19.queue_manager.v1.FindingB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x42\n\x05parts\x18\x03 \x03(\x0b\x32-.queue_manager.v1.DiagnoseResponse.PartsEntryB\x04\xe2\x41\x01\x03\x1a,\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x96\x01\n\x07\x46inding\x12\x32\n\x08severity\x18\x01 \x01(\x0e\x32\x1a.queue_manager.v1.SeverityB\x04\xe2\x41\x01\x03\x12\x12\n\x04part\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06remedy\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08subjects\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\"F\n\x13ListTargetsResponse\x12/\n\x07targets\x18\x01 \x03(\x0b\x32\x18.queue_manager.v1.TargetB\x04\xe2\x41\x01\x03\"`\n\x16ListDeadLettersRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05topic\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"r\n\x17ListDeadLettersResponse\x12\x38\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1c.queue_manager.v1.DeadLetterB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\x87\x01\n\x18ReplayDeadLettersRequest\x12\x11\n\x03ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x11\n\x03\x61ll\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05topic\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"i\n\x19ReplayDeadLettersResponse\x12\x1a\n\x0creplayed_ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bskipped_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63ut_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x03*R\n\x08StopMode\x12\x19\n\x15STOP_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12STOP_MODE_GRACEFUL\x10\x01\x12\x13\n\x0fSTOP_MODE_FORCE\x10\x02*\x9c\x01\n\tFrameKind\x12\x1a\n\x16\x46RAME_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46RAME_KIND_SNAPSHOT\x10\x01\x12\x15\n\x11\x46RAME_KIND_UPDATE\x10\x02\x12\x15\n\x11\x46RAME_KIND_RESYNC\x10\x03\x12\x18\n\x14\x46RAME_KIND_HEARTBEAT\x10\x04\x12\x12\n\x0e\x46RAME_KIND_END\x10\x05*N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x12\n\x0eSEVERITY_ERROR\x10\x02\x32\xb4\t\n\x0cQueueManager\x12\x82\x01\n\nStartQueue\x12#.queue_manager.v1.StartQueueRequest\x1a$.queue_manager.v1.StartQueueResponse\")\x82\xd3\xe4\x93\x02#\"\n/v1/queues:\x01*Z\x12\"\r/queues/start:\x01*\x12\x9c\x01\n\tStopQueue\x12\".queue_manager.v1.StopQueueRequest\x1a#.queue_manager.v1.StopQueueResponse\"F\x82\xd3\xe4\x93\x02@\"\x1a/v1/queues/{queue_id}:stop:\x01*Z\x18\"\x0c/queues/stop:\x01*b\x05queueb\x05queue\x12\x94\x01\n\x08GetQueue\x12!.queue_manager.v1.GetQueueRequest\x1a\".queue_manager.v1.GetQueueResponse\"A\x82\xd3\xe4\x93\x02;\x12\x15/v1/queues/{queue_id}Z\x1b\x12\x12/queues/{queue_id}b\x05queueb\x05queue\x12{\n\nListQueues\x12#.queue_manager.v1.ListQueuesRequest\x1a$.queue_manager.v1.ListQueuesResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\n/v1/queuesZ\x0e\x12\x0c/queues/list\x12~\n\nWatchQueue\x12#.queue_manager.v1.WatchQueueRequest\x1a$.queue_manager.v1.WatchQueueResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/queues/{queue_id}:watch0\x01\x12o\n\x0bListTargets\x12$.queue_manager.v1.ListTargetsRequest\x1a%.queue_manager.v1.ListTargetsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/targets\x12h\n\x08\x44iagnose\x12!.queue_manager.v1.DiagnoseRequest\x1a\".queue_manager.v1.DiagnoseResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/diagnosis\x12\x7f\n\x0fListDeadLetters\x12(.queue_manager.v1.ListDeadLettersRequest\x1a).queue_manager.v1.ListDeadLettersResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/deadLetters\x12\x8f\x01\n\x11ReplayDeadLetters\x12*.queue_manager.v1.ReplayDeadLettersRequest\x1a+.queue_manager.v1.ReplayDeadLettersResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/deadLetters:replay:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -177,6 +178,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDING'].fields_by_name['subjects']._serialized_options = b'\342A\001\003'
   _globals['_LISTTARGETSRESPONSE'].fields_by_name['targets']._loaded_options = None
   _globals['_LISTTARGETSRESPONSE'].fields_by_name['targets']._serialized_options = b'\342A\001\003'
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['topic']._loaded_options = None
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['topic']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDEADLETTERSRESPONSE'].fields_by_name['dead_letters']._loaded_options = None
+  _globals['_LISTDEADLETTERSRESPONSE'].fields_by_name['dead_letters']._serialized_options = b'\342A\001\003'
+  _globals['_LISTDEADLETTERSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
+  _globals['_LISTDEADLETTERSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
+  _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['ids']._loaded_options = None
+  _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['ids']._serialized_options = b'\342A\001\001'
+  _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['all']._loaded_options = None
+  _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['all']._serialized_options = b'\342A\001\001'
+  _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['topic']._loaded_options = None
+  _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['topic']._serialized_options = b'\342A\001\001'
+  _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['force']._loaded_options = None
+  _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['force']._serialized_options = b'\342A\001\001'
+  _globals['_REPLAYDEADLETTERSRESPONSE'].fields_by_name['replayed_ids']._loaded_options = None
+  _globals['_REPLAYDEADLETTERSRESPONSE'].fields_by_name['replayed_ids']._serialized_options = b'\342A\001\003'
+  _globals['_REPLAYDEADLETTERSRESPONSE'].fields_by_name['skipped_ids']._loaded_options = None
+  _globals['_REPLAYDEADLETTERSRESPONSE'].fields_by_name['skipped_ids']._serialized_options = b'\342A\001\003'
+  _globals['_REPLAYDEADLETTERSRESPONSE'].fields_by_name['cut_ids']._loaded_options = None
+  _globals['_REPLAYDEADLETTERSRESPONSE'].fields_by_name['cut_ids']._serialized_options = b'\342A\001\003'
   _globals['_QUEUEMANAGER'].methods_by_name['StartQueue']._loaded_options = None
   _globals['_QUEUEMANAGER'].methods_by_name['StartQueue']._serialized_options = b'\202\323\344\223\002#\"\n/v1/queues:\001*Z\022\"\r/queues/start:\001*'
   _globals['_QUEUEMANAGER'].methods_by_name['StopQueue']._loaded_options = None
@@ -191,54 +218,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUEUEMANAGER'].methods_by_name['ListTargets']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/targets'
   _globals['_QUEUEMANAGER'].methods_by_name['Diagnose']._loaded_options = None
   _globals['_QUEUEMANAGER'].methods_by_name['Diagnose']._serialized_options = b'\202\323\344\223\002\017\022\r/v1/diagnosis'
-  _globals['_STOPMODE']._serialized_start=3249
-  _globals['_STOPMODE']._serialized_end=3331
-  _globals['_FRAMEKIND']._serialized_start=3334
-  _globals['_FRAMEKIND']._serialized_end=3490
-  _globals['_SEVERITY']._serialized_start=3492
-  _globals['_SEVERITY']._serialized_end=3570
-  _globals['_JOBREQUEST']._serialized_start=242
-  _globals['_JOBREQUEST']._serialized_end=783
-  _globals['_JOBREQUEST_PARAMETERSENTRY']._serialized_start=734
-  _globals['_JOBREQUEST_PARAMETERSENTRY']._serialized_end=783
-  _globals['_STARTQUEUEREQUEST']._serialized_start=786
-  _globals['_STARTQUEUEREQUEST']._serialized_end=1199
-  _globals['_STARTQUEUEREQUEST_LABELSENTRY']._serialized_start=1154
-  _globals['_STARTQUEUEREQUEST_LABELSENTRY']._serialized_end=1199
-  _globals['_LAUNCHPLAN']._serialized_start=1202
-  _globals['_LAUNCHPLAN']._serialized_end=1464
-  _globals['_LAUNCHPLAN_ENVIRONMENTENTRY']._serialized_start=1414
-  _globals['_LAUNCHPLAN_ENVIRONMENTENTRY']._serialized_end=1464
-  _globals['_STARTQUEUERESPONSE']._serialized_start=1467
-  _globals['_STARTQUEUERESPONSE']._serialized_end=1606
-  _globals['_STOPQUEUEREQUEST']._serialized_start=1609
-  _globals['_STOPQUEUEREQUEST']._serialized_end=1796
-  _globals['_STOPQUEUERESPONSE']._serialized_start=1798
-  _globals['_STOPQUEUERESPONSE']._serialized_end=1863
-  _globals['_GETQUEUEREQUEST']._serialized_start=1865
-  _globals['_GETQUEUEREQUEST']._serialized_end=1906
-  _globals['_GETQUEUERESPONSE']._serialized_start=1908
-  _globals['_GETQUEUERESPONSE']._serialized_end=1972
-  _globals['_LISTQUEUESREQUEST']._serialized_start=1975
-  _globals['_LISTQUEUESREQUEST']._serialized_end=2286
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=2288
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=2386
-  _globals['_WATCHQUEUEREQUEST']._serialized_start=2389
-  _globals['_WATCHQUEUEREQUEST']._serialized_end=2547
-  _globals['_WATCHQUEUERESPONSE']._serialized_start=2550
-  _globals['_WATCHQUEUERESPONSE']._serialized_end=2772
-  _globals['_LISTTARGETSREQUEST']._serialized_start=2774
-  _globals['_LISTTARGETSREQUEST']._serialized_end=2794
-  _globals['_DIAGNOSEREQUEST']._serialized_start=2796
-  _globals['_DIAGNOSEREQUEST']._serialized_end=2813
-  _globals['_DIAGNOSERESPONSE']._serialized_start=2816
-  _globals['_DIAGNOSERESPONSE']._serialized_end=3022
-  _globals['_DIAGNOSERESPONSE_PARTSENTRY']._serialized_start=2978
-  _globals['_DIAGNOSERESPONSE_PARTSENTRY']._serialized_end=3022
-  _globals['_FINDING']._serialized_start=3025
-  _globals['_FINDING']._serialized_end=3175
-  _globals['_LISTTARGETSRESPONSE']._serialized_start=3177
-  _globals['_LISTTARGETSRESPONSE']._serialized_end=3247
-  _globals['_QUEUEMANAGER']._serialized_start=3573
-  _globals['_QUEUEMANAGER']._serialized_end=4502
+  _globals['_QUEUEMANAGER'].methods_by_name['ListDeadLetters']._loaded_options = None
+  _globals['_QUEUEMANAGER'].methods_by_name['ListDeadLetters']._serialized_options = b'\202\323\344\223\002\021\022\017/v1/deadLetters'
+  _globals['_QUEUEMANAGER'].methods_by_name['ReplayDeadLetters']._loaded_options = None
+  _globals['_QUEUEMANAGER'].methods_by_name['ReplayDeadLetters']._serialized_options = b'\202\323\344\223\002\033\"\026/v1/deadLetters:replay:\001*'
+  _globals['_STOPMODE']._serialized_start=3744
+  _globals['_STOPMODE']._serialized_end=3826
+  _globals['_FRAMEKIND']._serialized_start=3829
+  _globals['_FRAMEKIND']._serialized_end=3985
+  _globals['_SEVERITY']._serialized_start=3987
+  _globals['_SEVERITY']._serialized_end=4065
+  _globals['_JOBREQUEST']._serialized_start=278
+  _globals['_JOBREQUEST']._serialized_end=819
+  _globals['_JOBREQUEST_PARAMETERSENTRY']._serialized_start=770
+  _globals['_JOBREQUEST_PARAMETERSENTRY']._serialized_end=819
+  _globals['_STARTQUEUEREQUEST']._serialized_start=822
+  _globals['_STARTQUEUEREQUEST']._serialized_end=1235
+  _globals['_STARTQUEUEREQUEST_LABELSENTRY']._serialized_start=1190
+  _globals['_STARTQUEUEREQUEST_LABELSENTRY']._serialized_end=1235
+  _globals['_LAUNCHPLAN']._serialized_start=1238
+  _globals['_LAUNCHPLAN']._serialized_end=1500
+  _globals['_LAUNCHPLAN_ENVIRONMENTENTRY']._serialized_start=1450
+  _globals['_LAUNCHPLAN_ENVIRONMENTENTRY']._serialized_end=1500
+  _globals['_STARTQUEUERESPONSE']._serialized_start=1503
+  _globals['_STARTQUEUERESPONSE']._serialized_end=1642
+  _globals['_STOPQUEUEREQUEST']._serialized_start=1645
+  _globals['_STOPQUEUEREQUEST']._serialized_end=1832
+  _globals['_STOPQUEUERESPONSE']._serialized_start=1834
+  _globals['_STOPQUEUERESPONSE']._serialized_end=1899
+  _globals['_GETQUEUEREQUEST']._serialized_start=1901
+  _globals['_GETQUEUEREQUEST']._serialized_end=1942
+  _globals['_GETQUEUERESPONSE']._serialized_start=1944
+  _globals['_GETQUEUERESPONSE']._serialized_end=2008
+  _globals['_LISTQUEUESREQUEST']._serialized_start=2011
+  _globals['_LISTQUEUESREQUEST']._serialized_end=2322
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=2324
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=2422
+  _globals['_WATCHQUEUEREQUEST']._serialized_start=2425
+  _globals['_WATCHQUEUEREQUEST']._serialized_end=2583
+  _globals['_WATCHQUEUERESPONSE']._serialized_start=2586
+  _globals['_WATCHQUEUERESPONSE']._serialized_end=2808
+  _globals['_LISTTARGETSREQUEST']._serialized_start=2810
+  _globals['_LISTTARGETSREQUEST']._serialized_end=2830
+  _globals['_DIAGNOSEREQUEST']._serialized_start=2832
+  _globals['_DIAGNOSEREQUEST']._serialized_end=2849
+  _globals['_DIAGNOSERESPONSE']._serialized_start=2852
+  _globals['_DIAGNOSERESPONSE']._serialized_end=3058
+  _globals['_DIAGNOSERESPONSE_PARTSENTRY']._serialized_start=3014
+  _globals['_DIAGNOSERESPONSE_PARTSENTRY']._serialized_end=3058
+  _globals['_FINDING']._serialized_start=3061
+  _globals['_FINDING']._serialized_end=3211
+  _globals['_LISTTARGETSRESPONSE']._serialized_start=3213
+  _globals['_LISTTARGETSRESPONSE']._serialized_end=3283
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=3285
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=3381
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=3383
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=3497
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=3500
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=3635
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=3637
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=3742
+  _globals['_QUEUEMANAGER']._serialized_start=4068
+  _globals['_QUEUEMANAGER']._serialized_end=5272
 # @@protoc_insertion_point(module_scope)

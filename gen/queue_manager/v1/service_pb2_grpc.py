@@ -73,6 +73,16 @@ class QueueManagerStub:
                 request_serializer=queue__manager_dot_v1_dot_service__pb2.DiagnoseRequest.SerializeToString,
                 response_deserializer=queue__manager_dot_v1_dot_service__pb2.DiagnoseResponse.FromString,
                 _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/queue_manager.v1.QueueManager/ListDeadLetters',
+                request_serializer=queue__manager_dot_v1_dot_service__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=queue__manager_dot_v1_dot_service__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.ReplayDeadLetters = channel.unary_unary(
+                '/queue_manager.v1.QueueManager/ReplayDeadLetters',
+                request_serializer=queue__manager_dot_v1_dot_service__pb2.ReplayDeadLettersRequest.SerializeToString,
+                response_deserializer=queue__manager_dot_v1_dot_service__pb2.ReplayDeadLettersResponse.FromString,
+                _registered_method=True)
 
 
 class QueueManagerServicer:
@@ -140,6 +150,26 @@ class QueueManagerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDeadLetters(self, request, context):
+        """Lists the messages that nobody could read, newest first, of those among the newest 10,000 records of each partition
+        of a dead-letter topic. FAILED_PRECONDITION where the server runs without a broker: then there are none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayDeadLetters(self, request, context):
+        """Sends dead letters again to the topics that they came from, as new messages with the same key and value, each at least
+        once. What is still not readable then becomes a new dead letter.
+
+        One that was replayed is marked, and passed over by later calls unless they say `force`; so the call may be repeated,
+        also after one that failed half-way. Where the server dies between sending and marking, those of that moment are sent
+        again by the next call. FAILED_PRECONDITION where the server runs without a broker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueueManagerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -177,6 +207,16 @@ def add_QueueManagerServicer_to_server(servicer, server):
                     servicer.Diagnose,
                     request_deserializer=queue__manager_dot_v1_dot_service__pb2.DiagnoseRequest.FromString,
                     response_serializer=queue__manager_dot_v1_dot_service__pb2.DiagnoseResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=queue__manager_dot_v1_dot_service__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=queue__manager_dot_v1_dot_service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'ReplayDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayDeadLetters,
+                    request_deserializer=queue__manager_dot_v1_dot_service__pb2.ReplayDeadLettersRequest.FromString,
+                    response_serializer=queue__manager_dot_v1_dot_service__pb2.ReplayDeadLettersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -372,6 +412,60 @@ class QueueManager:
             '/queue_manager.v1.QueueManager/Diagnose',
             queue__manager_dot_v1_dot_service__pb2.DiagnoseRequest.SerializeToString,
             queue__manager_dot_v1_dot_service__pb2.DiagnoseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/queue_manager.v1.QueueManager/ListDeadLetters',
+            queue__manager_dot_v1_dot_service__pb2.ListDeadLettersRequest.SerializeToString,
+            queue__manager_dot_v1_dot_service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/queue_manager.v1.QueueManager/ReplayDeadLetters',
+            queue__manager_dot_v1_dot_service__pb2.ReplayDeadLettersRequest.SerializeToString,
+            queue__manager_dot_v1_dot_service__pb2.ReplayDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,

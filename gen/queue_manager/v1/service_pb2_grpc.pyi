@@ -63,6 +63,18 @@ class QueueManagerStub:
     """Answers the catalogue: every target with its types and its parameters with their rules."""
     Diagnose: _grpc.UnaryUnaryMultiCallable[_service_pb2.DiagnoseRequest, _service_pb2.DiagnoseResponse]
     """Answers what is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListDeadLettersRequest, _service_pb2.ListDeadLettersResponse]
+    """Lists the messages that nobody could read, newest first, of those among the newest 10,000 records of each partition
+    of a dead-letter topic. FAILED_PRECONDITION where the server runs without a broker: then there are none.
+    """
+    ReplayDeadLetters: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReplayDeadLettersRequest, _service_pb2.ReplayDeadLettersResponse]
+    """Sends dead letters again to the topics that they came from, as new messages with the same key and value, each at least
+    once. What is still not readable then becomes a new dead letter.
+
+    One that was replayed is marked, and passed over by later calls unless they say `force`; so the call may be repeated,
+    also after one that failed half-way. Where the server dies between sending and marking, those of that moment are sent
+    again by the next call. FAILED_PRECONDITION where the server runs without a broker.
+    """
 
 @_typing.type_check_only
 class QueueManagerAsyncStub(QueueManagerStub):
@@ -99,6 +111,18 @@ class QueueManagerAsyncStub(QueueManagerStub):
     """Answers the catalogue: every target with its types and its parameters with their rules."""
     Diagnose: _aio.UnaryUnaryMultiCallable[_service_pb2.DiagnoseRequest, _service_pb2.DiagnoseResponse]  # type: ignore[assignment]
     """Answers what is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_service_pb2.ListDeadLettersRequest, _service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    """Lists the messages that nobody could read, newest first, of those among the newest 10,000 records of each partition
+    of a dead-letter topic. FAILED_PRECONDITION where the server runs without a broker: then there are none.
+    """
+    ReplayDeadLetters: _aio.UnaryUnaryMultiCallable[_service_pb2.ReplayDeadLettersRequest, _service_pb2.ReplayDeadLettersResponse]  # type: ignore[assignment]
+    """Sends dead letters again to the topics that they came from, as new messages with the same key and value, each at least
+    once. What is still not readable then becomes a new dead letter.
+
+    One that was replayed is marked, and passed over by later calls unless they say `force`; so the call may be repeated,
+    also after one that failed half-way. Where the server dies between sending and marking, those of that moment are sent
+    again by the next call. FAILED_PRECONDITION where the server runs without a broker.
+    """
 
 class QueueManagerServicer(metaclass=_abc_1.ABCMeta):
     """Launches, stops and watches queues. A queue is one run of a group of microservices under one `queue_id`.
@@ -174,5 +198,29 @@ class QueueManagerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.DiagnoseResponse, _abc.Awaitable[_service_pb2.DiagnoseResponse]]:
         """Answers what is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _service_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListDeadLettersResponse, _abc.Awaitable[_service_pb2.ListDeadLettersResponse]]:
+        """Lists the messages that nobody could read, newest first, of those among the newest 10,000 records of each partition
+        of a dead-letter topic. FAILED_PRECONDITION where the server runs without a broker: then there are none.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayDeadLetters(
+        self,
+        request: _service_pb2.ReplayDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ReplayDeadLettersResponse, _abc.Awaitable[_service_pb2.ReplayDeadLettersResponse]]:
+        """Sends dead letters again to the topics that they came from, as new messages with the same key and value, each at least
+        once. What is still not readable then becomes a new dead letter.
+
+        One that was replayed is marked, and passed over by later calls unless they say `force`; so the call may be repeated,
+        also after one that failed half-way. Where the server dies between sending and marking, those of that moment are sent
+        again by the next call. FAILED_PRECONDITION where the server runs without a broker.
+        """
 
 def add_QueueManagerServicer_to_server(servicer: QueueManagerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -246,7 +246,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
         metrics_server = await stack.enter_async_context(MetricsServer(metrics, host=listener.host, port=listener.port))
         health = Health(core.problems)
         server = build(
-            Servicer(core.service, core.diagnose),
+            Servicer(core.service, core.dead_letters, core.diagnose),
             health,
             observer=metrics,
             new_id=lambda: uuid.uuid4().hex[:12],
@@ -273,6 +273,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             core.hub.close()
             await server.stop(settings.grpc.shutdown_grace)
             await core.service.drain()
+            await core.dead_letters.drain()
             for task in working:
                 task.cancel()
     log.info("stopped")

@@ -14,7 +14,7 @@ from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.application.core import Core, CoreSettings
 from queue_manager.server.application.diagnosis import Finding
 from queue_manager.server.application.instruments import Instruments
-from queue_manager.server.application.ports import Message, Publication, Receiver, Record, WorkerCommand
+from queue_manager.server.application.ports import DeadLetters, Message, Publication, Receiver, Record, WorkerCommand
 from queue_manager.server.application.records import Records
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.errors import Declined, Unavailable
@@ -126,6 +126,7 @@ class Bus:
         self.published: list[Publication] = []
         self.forgotten: list[str] = []
         self.buried: list[tuple[Message, str]] = []
+        self.dead_letters: DeadLetters | None = None
         self.receiver: Receiver | None = None
         self.to_look_at: list[Finding] = []
 

@@ -287,6 +287,18 @@ class FakeServer(service_pb2_grpc.QueueManagerServicer):
         await self._enter("Diagnose", request, context)
         return self.diagnosis
 
+    async def ListDeadLetters(  # noqa: N802
+        self, request: api.ListDeadLettersRequest, context: Any
+    ) -> api.ListDeadLettersResponse:
+        await self._enter("ListDeadLetters", request, context)
+        return api.ListDeadLettersResponse()
+
+    async def ReplayDeadLetters(  # noqa: N802
+        self, request: api.ReplayDeadLettersRequest, context: Any
+    ) -> api.ReplayDeadLettersResponse:
+        await self._enter("ReplayDeadLetters", request, context)
+        return api.ReplayDeadLettersResponse(replayed_ids=request.ids)
+
     async def WatchQueue(  # noqa: N802
         self, request: api.WatchQueueRequest, context: Any
     ) -> AsyncIterator[api.WatchQueueResponse]:

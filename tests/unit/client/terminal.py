@@ -90,11 +90,12 @@ async def on_terminal(
     columns: int = 80,
     rows: int = 24,
     keys: bytes = b"",
+    keys_at: bytes = HIDE_CURSOR,
     interrupt_at: Callable[[str], bool] | None = None,
     number: signal.Signals = signal.SIGINT,
     **more: str,
 ) -> Ended:
-    """Run it on a pseudo-terminal, standard error too, and give it the keys once it draws.
+    """Run it on a pseudo-terminal, standard error too, and give it the keys once it draws, or writes `keys_at`.
 
     A signal is sent once what it wrote fulfils `interrupt_at`.
     """
@@ -125,7 +126,7 @@ async def on_terminal(
             closed.set_result(None)
             return
         written.extend(chunk)
-        if keys and HIDE_CURSOR in written:
+        if keys and keys_at in written:
             os.write(ours, keys)
             keys = b""
         if interrupt_at is not None and interrupt_at(written.decode(errors="replace")):

@@ -84,7 +84,7 @@ class TestBash:
     @pytest.mark.parametrize(
         ("line", "offered"),
         [
-            ("queuectl ", ["start", "stop", "get", "list", "watch", "targets", "doctor"]),
+            ("queuectl ", ["start", "stop", "get", "list", "watch", "targets", "doctor", "dlq"]),
             ("queuectl st", ["start", "stop"]),
             ("queuectl get x -o ", ["table", "json", "yaml", "name"]),
             ("queuectl get x --output=", ["table", "json", "yaml", "name"]),

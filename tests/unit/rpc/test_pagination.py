@@ -8,10 +8,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from queue_manager.server.application.ports import Cursor, QueueFilter
+from queue_manager.server.application.ports import Cursor, LetterCursor, QueueFilter
 from queue_manager.server.domain.errors import PageTokenMismatch
 from queue_manager.server.domain.model import QueueState
-from queue_manager.server.rpc.pagination import LONGEST, decode_token, encode_token
+from queue_manager.server.rpc.pagination import (
+    LONGEST,
+    decode_letter_token,
+    decode_token,
+    encode_letter_token,
+    encode_token,
+)
 
 TIMES = st.floats(0, 4e9)
 CURSORS = st.builds(Cursor, create_time=TIMES, queue_id=st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True))
@@ -89,3 +95,17 @@ def test_what_is_none_of_ours_is_refused(text: str) -> None:
     """Too long, no base64, no Unicode, white space."""
     with pytest.raises(PageTokenMismatch):
         decode_token(text, QueueFilter())
+
+
+@given(time=TIMES, topic=st.sampled_from(["", "events", "control"]), other=st.sampled_from(["", "events", "x"]))
+def test_a_token_of_dead_letters_is_good_for_its_topic(time: float, topic: str, other: str) -> None:
+    """Also with the longest name that a topic can have; and it is no token of queues."""
+    cursor = LetterCursor(time, f"{'t' * 249}.dlq/{2**31}/{2**63}")
+    token = encode_letter_token(cursor, topic)
+    assert len(token) <= LONGEST
+    assert decode_letter_token(token, topic) == cursor
+    with pytest.raises(PageTokenMismatch):
+        decode_token(token, QueueFilter())
+    if other != topic:
+        with pytest.raises(PageTokenMismatch):
+            decode_letter_token(token, other)

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from queue_manager.server.application.dead_letters import ReplayRequest
 from queue_manager.server.application.ports import QueueFilter
 from queue_manager.server.domain.errors import InvalidRequest
 from queue_manager.server.domain.model import (
@@ -23,7 +24,9 @@ from queue_manager.server.rpc.requests import (
     DEFAULT_PAGE,
     StopWish,
     check_queue_id,
+    letters_request,
     list_request,
+    replay_request,
     start_request,
     stop_request,
     watch_request,
@@ -296,3 +299,52 @@ def test_a_number_that_is_no_enum_value_is_one_violation_among_all() -> None:
         accepted(request)
     fields = [violation.field for violation in refused.value.violations]
     assert fields == ["symbol", "requests[1].depends_on[0].condition", "failure_policy"]
+
+
+# --- dead letters -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "limit"), [(0, DEFAULT_PAGE), (1, 1), (500, 500)])
+def test_a_list_of_dead_letters_is_read(size: int, limit: int) -> None:
+    """50 by default."""
+    assert letters_request(service_pb2.ListDeadLettersRequest(page_size=size)) == limit
+
+
+@pytest.mark.parametrize("size", [-1, 501])
+def test_a_page_of_dead_letters_has_a_size(size: int) -> None:
+    """1 to 500."""
+    assert violated(letters_request, service_pb2.ListDeadLettersRequest(page_size=size)) == ["page_size"]
+
+
+@pytest.mark.parametrize(
+    ("message", "read"),
+    [
+        (service_pb2.ReplayDeadLettersRequest(ids=["a", "b"]), ReplayRequest(ids=["a", "b"])),
+        (service_pb2.ReplayDeadLettersRequest(ids=["a"] * 1000), ReplayRequest(ids=["a"] * 1000)),
+        (
+            service_pb2.ReplayDeadLettersRequest(all=True, topic="events", validate_only=True, force=True),
+            ReplayRequest(ids=[], topic="events", validate_only=True, force=True),
+        ),
+    ],
+)
+def test_a_replay_is_read(message: service_pb2.ReplayDeadLettersRequest, read: ReplayRequest) -> None:
+    """Ids, or all of a topic."""
+    assert replay_request(message) == read
+
+
+@pytest.mark.parametrize(
+    ("fields", "violations"),
+    [
+        ({}, ["ids"]),
+        ({"topic": "events"}, ["ids", "topic"]),
+        ({"ids": ["a"], "topic": "events"}, ["topic"]),
+        ({"ids": ["a"], "all": True}, ["all", "topic"]),
+        ({"ids": ["a"], "all": True, "topic": "events"}, ["all"]),
+        ({"all": True}, ["topic"]),
+        ({"ids": ["a"] * 1001}, ["ids"]),
+    ],
+)
+def test_what_is_wrong_with_a_replay_is_said(fields: dict[str, object], violations: list[str]) -> None:
+    """All of it."""
+    message = service_pb2.ReplayDeadLettersRequest(**fields)  # type: ignore[arg-type]
+    assert violated(replay_request, message) == violations

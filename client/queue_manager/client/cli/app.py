@@ -6,6 +6,7 @@ completion of words answer at once.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -27,6 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+dlq = typer.Typer(help=manual.DLQ, no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(dlq, name="dlq")
 
 
 def _show_version(wanted: bool) -> None:
@@ -238,6 +242,61 @@ def targets(
 def doctor(ctx: typer.Context, output: OutputOption = Output.TABLE, server: ServerOption = None) -> None:
     """Ask the server what is wrong with it and its surroundings, and what to do about it."""
     _run(server or ctx.obj, "doctor", output=output)
+
+
+@dlq.command("list", epilog=manual.command_epilog("dlq list"))
+def list_dead_letters(
+    ctx: typer.Context,
+    topic: Annotated[str, typer.Option(metavar="TOPIC", help="Only those that came from this topic.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="How many at most.")] = 50,
+    output: OutputOption = Output.TABLE,
+    server: ServerOption = None,
+) -> None:
+    """List the messages that nobody could read, newest first.
+
+    With where each came from, why it could not be read, and whether it has been replayed. -o json and -o yaml have the
+    value, up to 64 KiB of it, in base64.
+    """
+    _run(server or ctx.obj, "list_dead_letters", topic=topic, limit=limit, output=output)
+
+
+@dlq.command("replay", epilog=manual.command_epilog("dlq replay"))
+def replay_dead_letters(
+    ctx: typer.Context,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID...", help="One or more ids, as dlq list tells them.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All of --topic that have not been replayed; asks before, on a terminal.")
+    ] = False,
+    topic: Annotated[str, typer.Option(metavar="TOPIC", help="With --all: the topic that they came from.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show which would be sent; send none.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also those that have been replayed before.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    output: OutputOption = Output.TABLE,
+    server: ServerOption = None,
+) -> None:
+    """Send messages that nobody could read again, to the topics that they came from.
+
+    For when what reads them has been mended: a message keeps its value, and what is still not readable becomes a new
+    dead letter. One that has been replayed is passed over, so that the command may be repeated.
+    """
+    if everything == bool(ids):
+        raise typer.BadParameter("give one of ID... and --all")
+    if everything != bool(topic):
+        raise typer.BadParameter("--all and --topic go together; an id names its topic")
+    if everything and not (yes or dry_run) and sys.stdin.isatty():
+        which = "all" if force else "all that have not been replayed yet"
+        typer.confirm(f"replay the dead letters of {topic}, {which}?", abort=True, err=True)
+    _run(
+        server or ctx.obj,
+        "replay_dead_letters",
+        list(dict.fromkeys(ids or [])),
+        topic=topic,
+        dry_run=dry_run,
+        force=force,
+        output=output,
+    )
 
 
 def _run(server: str | None, command: str, *arguments: Any, **values: Any) -> NoReturn:

@@ -19,7 +19,7 @@ from queue_manager.client.cli.exit_codes import ExitCode, worse
 from queue_manager.client.cli.options import Output
 from queue_manager.client.cli.printing import Results, say
 from queue_manager.v1.queue_pb2 import FailurePolicy, Queue, QueueState
-from queue_manager.v1.service_pb2 import ListQueuesResponse, ListTargetsResponse, StopMode
+from queue_manager.v1.service_pb2 import ListDeadLettersResponse, ListQueuesResponse, ListTargetsResponse, StopMode
 
 LARGEST_PAGE: Final = 500
 """The most that the server answers in one page."""
@@ -177,6 +177,32 @@ async def doctor(client: AsyncClient, *, output: Output) -> ExitCode:
         diagnosis, [finding.part for finding in diagnosis.findings], lambda: telling.diagnosis(diagnosis)
     )
     return ExitCode.UNHEALTHY if diagnosis.findings else ExitCode.OK
+
+
+async def list_dead_letters(client: AsyncClient, *, topic: str, limit: int, output: Output) -> ExitCode:
+    """Show the newest dead letters, in as few pages as hold `limit` of them."""
+    answer = ListDeadLettersResponse()
+    while len(answer.dead_letters) < limit:
+        page = await client.dead_letters_page(
+            topic=topic,
+            page_size=min(LARGEST_PAGE, limit - len(answer.dead_letters)),
+            page_token=answer.next_page_token,
+        )
+        answer.dead_letters.extend(page.dead_letters)
+        answer.next_page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    Results(output).write(answer, [letter.id for letter in answer.dead_letters], lambda: telling.dead_letters(answer))
+    return ExitCode.OK
+
+
+async def replay_dead_letters(
+    client: AsyncClient, ids: Sequence[str], *, topic: str, dry_run: bool, force: bool, output: Output
+) -> ExitCode:
+    """Have dead letters sent again: these, or all of a topic."""
+    response = await client.replay_dead_letters(ids, all_of=topic, validate_only=dry_run, force=force)
+    Results(output).write(response, response.replayed_ids, lambda: telling.replayed(response, dry_run=dry_run))
+    return ExitCode.OK
 
 
 async def _each(client: AsyncClient, queue_ids: Sequence[str], act: Callable[[str], Awaitable[ExitCode]]) -> ExitCode:

@@ -29,10 +29,11 @@ class ExitCode(IntEnum):
 
 MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.OK: "ok; where it waits for the end of a queue: it FINISHED, or with stop --wait is STOPPED as asked",
-    ExitCode.UNEXPECTED: "unexpected error, or the output cannot be written",
+    ExitCode.UNEXPECTED: "unexpected error, the output cannot be written, or a question was answered with no",
     ExitCode.USAGE: "wrong usage, an unreadable file, or a request that breaks rules",
     ExitCode.NOT_FOUND: "no such queue or target",
-    ExitCode.CONFLICT: "conflict: the request id belongs to another body, or the queue is in the wrong state",
+    ExitCode.CONFLICT: "conflict: the request id belongs to another body, the queue is in the wrong state, "
+    "or there is no broker",
     ExitCode.UNREACHABLE: "server not reachable, or no answer in time",
     ExitCode.QUEUE_FAILED: "the queue ended FAILED (watch, start --watch, stop --wait)",
     ExitCode.QUEUE_STOPPED: "the queue ended STOPPED (watch, start --watch)",

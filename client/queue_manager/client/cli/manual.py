@@ -23,6 +23,11 @@ On a terminal it writes tables, and into a pipe plain text without colours. -o j
 messages, -o name ids alone.
 """
 
+DLQ: Final = """Look at dead letters, the messages that nobody could read, and send them again.
+
+Only where the server runs over Kafka.
+"""
+
 EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "start": (
         ("queuectl start -f historical-pipeline.json --watch", "start a queue, and follow it until it has ended"),
@@ -58,6 +63,17 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "doctor": (
         ("queuectl doctor", "what is wrong with the server, and what to do about it"),
         ("queuectl doctor -o json | jq -r '.findings[].subjects[]'", "the workers and topics that it is about"),
+    ),
+    "dlq list": (
+        ("queuectl dlq list --topic queue-events", "telemetry that could not be read, and why"),
+        (
+            "queuectl dlq list -o json | jq -r '.dead_letters[0].value' | base64 -d",
+            "the newest, as it came",
+        ),
+    ),
+    "dlq replay": (
+        ("queuectl dlq replay queue-events.dlq/0/17 --dry-run", "whether this one would be sent again"),
+        ("queuectl dlq replay --all --topic queue-events -y", "all that have not been replayed, without asking"),
     ),
 }
 """Two examples or more for each command: the line to type, and what it does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from queue_manager.client.cli import formats
 from queue_manager.client.cli.queue_view import WIDE, state_text
+from queue_manager.v1.dead_letter_pb2 import DeadLetter
 from queue_manager.v1.queue_pb2 import Lifetime, Queue
 from queue_manager.v1.service_pb2 import StartQueueResponse
 from queue_manager.v1.target_pb2 import Parameter, Target, TargetType
@@ -21,6 +23,9 @@ _LIFETIMES: Final = {
     Lifetime.LIFETIME_ENDLESS: "runs until stopped",
     Lifetime.LIFETIME_DRAINS: "ends when all is read",
 }
+
+_VALUE: Final = 40
+"""Characters of a dead letter's value that a table shows."""
 
 
 def queues(listed: Sequence[Queue], *, console: Console, now: float) -> RenderableType:
@@ -50,6 +55,34 @@ def queues(listed: Sequence[Queue], *, console: Console, now: float) -> Renderab
         table.add_column(title, no_wrap=True, min_width=widest, justify="right" if title in numbers else "left")
     for row in rows:
         table.add_row(*row)
+    return table
+
+
+def dead_letters(listed: Sequence[DeadLetter], *, console: Console, now: float) -> RenderableType:
+    """The dead letters, one a row. `now`: seconds since the epoch, for their ages."""
+    if not listed:
+        return Text("there are no dead letters", style="dim")
+    piped = not console.file.isatty()
+    wide = piped or console.width >= WIDE
+
+    def when(time: Timestamp) -> str:
+        return formats.utc(time) if piped or not time.seconds else formats.age(max(0.0, now - time.seconds))
+
+    table = _table()
+    for title in ("ID", "BURIED" if piped else "AGE", "BYTES", "REPLAYED"):
+        table.add_column(title, no_wrap=True, justify="right" if title in {"AGE", "BYTES"} else "left")
+    table.add_column("WHY", no_wrap=piped, overflow="fold")
+    if wide:
+        table.add_column("VALUE", no_wrap=True)
+    for letter in listed:
+        cells = [
+            Text(formats.one_line(letter.id)),
+            Text(when(letter.bury_time)),
+            Text(formats.count(letter.value_size)),
+            Text(when(letter.replay_time)),
+            Text(formats.one_line(letter.error)),
+        ]
+        table.add_row(*cells, *([_value(letter)] if wide else []))
     return table
 
 
@@ -98,6 +131,14 @@ def plan(response: StartQueueResponse) -> RenderableType:
             grid.add_row("secrets", Text(", ".join(sorted(entry.secret_environment))))
         parts += [Text(f"\n{entry.job}", style="bold"), _indented(grid)]
     return Group(*parts)
+
+
+def _value(letter: DeadLetter) -> Text:
+    """Its beginning; who wants all of it takes JSON."""
+    if not letter.text:
+        return Text("not text", style="dim")
+    text = formats.one_line(letter.value[: 4 * _VALUE].decode(errors="ignore"))
+    return Text(text if len(text) <= _VALUE else f"{text[: _VALUE - 3]}...")
 
 
 def _type(kind: TargetType) -> RenderableType:

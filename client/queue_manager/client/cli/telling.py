@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from queue_manager.client.cli import formats, terminal
 from queue_manager.client.cli.printing import draw, hint, say
 from queue_manager.v1.queue_pb2 import Queue
-from queue_manager.v1.service_pb2 import DiagnoseResponse, ListQueuesResponse, StartQueueResponse
+from queue_manager.v1.service_pb2 import (
+    DiagnoseResponse,
+    ListDeadLettersResponse,
+    ListQueuesResponse,
+    ReplayDeadLettersResponse,
+    StartQueueResponse,
+)
 from queue_manager.v1.target_pb2 import Target
 
 
@@ -98,3 +104,26 @@ def target(shown: Target) -> None:
     from queue_manager.client.cli import tables
 
     draw(tables.target(shown))
+
+
+def dead_letters(answer: ListDeadLettersResponse) -> None:
+    """Dead letters, one a row."""
+    from queue_manager.client.cli import tables
+
+    draw(tables.dead_letters(answer.dead_letters, console=terminal.out(), now=time.time()))
+    if answer.next_page_token and sys.stdout.isatty():
+        terminal.err().print(f"the newest {len(answer.dead_letters)}; --limit shows more", style="dim")
+
+
+def replayed(response: ReplayDeadLettersResponse, *, dry_run: bool) -> None:
+    """What was sent again, and what was passed over."""
+    for letter_id in response.replayed_ids:
+        say(f"{letter_id} {'would be replayed' if dry_run else 'replayed'}")
+    for letter_id in response.skipped_ids:
+        say(f"{letter_id} had been replayed before")
+    for letter_id in response.cut_ids:
+        say(f"{letter_id} cannot be replayed: it was cut when it was put away")
+    if not response.replayed_ids and not response.skipped_ids and not response.cut_ids:
+        say("there are no dead letters")
+    if response.skipped_ids:
+        hint("--force sends those again, too")

@@ -17,6 +17,7 @@ import structlog
 
 from queue_manager.server.application.commands import Commands
 from queue_manager.server.application.controller import Controller
+from queue_manager.server.application.dead_letters import DeadLetterService
 from queue_manager.server.application.diagnosis import BUS, RECORDS, Diagnosis, findings, problems, warnings
 from queue_manager.server.application.instruments import Instruments
 from queue_manager.server.application.intake import Intake
@@ -136,6 +137,7 @@ class Core:
             wake=work.add,
             rehearse=runner.rehearse,
         )
+        self.dead_letters = DeadLetterService(bus)
         self._retention = Retention(self.records, store, runner, bus, clock=clock, keep=settings.retention)
         self.strays = Strays(
             self.records,

@@ -8,8 +8,9 @@ Every call is bounded in time by the adapter. All calls may be repeated: a calle
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -180,6 +181,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     record_time: float
     source: str = ""
     position: int | None = None
+    key: bytes | None = None
+    """What it was sent with, where the bus has keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,10 @@ class Bus(Protocol):
     async def bury(self, message: Message, reason: str) -> None:
         """Keep a message that nobody can read where people can look at it; returns when it is safe."""
 
+    @property
+    def dead_letters(self) -> DeadLetters | None:
+        """Those that were buried; None where this bus has no place for them."""
+
     async def lag(self, queue: Queue, job: Job) -> int | None:
         """How much a `drains` job's consumer group has yet to read of its topics; None: not known now."""
 
@@ -251,3 +258,74 @@ class Bus(Protocol):
 
     async def warnings(self) -> Sequence[Finding]:
         """What of the bus works and deserves a look. Raises `Unavailable` where that cannot be told now."""
+
+
+# --- Dead letters -----------------------------------------------------------------------------------------------------
+
+
+class DeadLetter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A message that was buried. Times are UTC seconds since the epoch."""
+
+    id: str
+    time: float
+    """When it was buried."""
+    topic: str
+    """Where it came from, with its place there; -1 where that is not known."""
+    partition: int
+    offset: int
+    error: str
+    value: bytes
+    """Its beginning, where it is large."""
+    size: int
+    """Of the whole value, in bytes."""
+    is_text: bool
+    """Whether the value is UTF-8, as much as was kept of it."""
+    is_cut: bool = False
+    """Whether only its beginning was kept when it was buried."""
+    replay_time: float | None = None
+    replayed_by: str = ""
+
+
+class Fate(StrEnum):
+    """What became of a dead letter."""
+
+    WAITING = "WAITING"
+    """It can be replayed."""
+    REPLAYED = "REPLAYED"
+    CUT = "CUT"
+    """Only its beginning was kept, so it cannot be replayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterCursor:
+    """A place in the list of dead letters, newest first: the last one that was answered."""
+
+    time: float
+    id: str
+
+
+class DeadLetters(Protocol):
+    """What a bus has buried. Only the newest of a topic are known, up to a bound; ids are the adapter's."""
+
+    topics: Sequence[str]
+    """Those whose messages can end up here."""
+
+    async def page(
+        self, topics: Sequence[str], *, before: LetterCursor | None, limit: int
+    ) -> tuple[Sequence[DeadLetter], bool]:
+        """At most `limit` that came from these topics, newest first, after the cursor; and whether there are more.
+
+        Fewer than `limit` where their values are large, but at least one where there is one.
+        """
+
+    async def fates(self, ids: Sequence[str]) -> Mapping[str, Fate]:
+        """What became of each of these. Those that there are not are missing."""
+
+    async def fates_of(self, topic: str) -> Mapping[str, Fate]:
+        """What became of each that came from this topic."""
+
+    def replay(self, ids: Sequence[str], *, by: str) -> AsyncGenerator[Sequence[str], None]:
+        """Send these again, a few at a time, and mark them as replayed by somebody; yields each few once that is safe.
+
+        What was sent when it raises and not yielded yet may not be marked.
+        """

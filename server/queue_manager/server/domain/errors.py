@@ -8,6 +8,7 @@
     ├── RevisionInFuture              after_revision has not happened yet
     ├── TooLarge                      the request is larger than this server reads
     ├── LimitExceeded                 a bound of the server is reached
+    ├── NoBroker                      it needs a broker, and the server runs without one
     ├── ListenError                   an address of ours cannot be listened on; the server does not start
     ├── Unavailable                   store, runner or bus out of reach; nothing is half-done
     │   └── ShuttingDown              this server is going away; another one, or its successor, goes on
@@ -133,6 +134,12 @@ class LimitExceeded(QueueManagerError):
 
     reason = "LIMIT_EXCEEDED"
     retryable = True
+
+
+class NoBroker(QueueManagerError):
+    """It needs a broker, and the server runs without one."""
+
+    reason = "NO_BROKER"
 
 
 class ListenError(QueueManagerError):

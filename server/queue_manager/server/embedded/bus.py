@@ -21,6 +21,7 @@ class ScriptedBus:
 
     name = "scripted"
     is_heard = False
+    dead_letters = None
 
     def __init__(self, workers: ScriptedRunner) -> None:
         """Whose workers hear the commands."""

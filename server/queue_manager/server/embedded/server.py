@@ -91,7 +91,7 @@ class EmbeddedServer:
             await core.ready.wait()
             self._health = Health(core.problems)
             await self._health.refresh()
-            self._servicer = Servicer(core.service, core.diagnose)
+            self._servicer = Servicer(core.service, core.dead_letters, core.diagnose)
             await self.listen()
             stack.push_async_callback(self._shut_down, core)
             self._stack = stack.pop_all()
@@ -164,6 +164,7 @@ class EmbeddedServer:
             await self._grpc.stop(CLOSING_GRACE)
         self._grpc, self._port = None, 0
         await core.service.drain()
+        await core.dead_letters.drain()
         self._give_up_port()
 
     def _reserve_port(self) -> None:

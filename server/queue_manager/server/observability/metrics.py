@@ -211,7 +211,8 @@ class Metrics:
             Counter,
             "kafka_events_total",
             "What befell topics: rebuild (a client failed and was made anew), dead_letter (a message cannot be read, and "
-            "is kept), dead_letter_lost (and there is no topic to keep it in).",
+            "is kept), dead_letter_lost (and there is no topic to keep it in), replay (a dead letter was "
+            "sent again).",
             ("topic", "event"),
         )
         self.kafka_lag_records = add(

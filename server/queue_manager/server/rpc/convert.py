@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from queue_manager.server.application.diagnosis import Diagnosis, Severity
+from queue_manager.server.application.ports import DeadLetter
 from queue_manager.server.domain.catalogue import Catalogue, Parameter, Target, TargetType
 from queue_manager.server.domain.history import Event, EventType
 from queue_manager.server.domain.launch import LaunchSpec
@@ -25,7 +26,7 @@ from queue_manager.server.domain.model import (
     Reason,
     StateReason,
 )
-from queue_manager.v1 import queue_pb2, service_pb2, target_pb2
+from queue_manager.v1 import dead_letter_pb2, queue_pb2, service_pb2, target_pb2
 
 QUEUE_STATES: Final = {s: queue_pb2.QueueState.Value(f"QUEUE_STATE_{s}") for s in QueueState}
 JOB_STATES: Final = {s: queue_pb2.JobState.Value(f"JOB_STATE_{s}") for s in JobState}
@@ -173,6 +174,24 @@ def diagnosis_message(diagnosis: Diagnosis) -> service_pb2.DiagnoseResponse:
         for finding in diagnosis.findings
     ]
     return service_pb2.DiagnoseResponse(findings=findings, version=diagnosis.version, parts=diagnosis.parts)
+
+
+def dead_letter_message(letter: DeadLetter) -> dead_letter_pb2.DeadLetter:
+    """A dead letter as callers get it."""
+    return dead_letter_pb2.DeadLetter(
+        id=letter.id,
+        bury_time=timestamp(letter.time),
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        error=letter.error,
+        value=letter.value,
+        value_size=letter.size,
+        text=letter.is_text,
+        cut=letter.is_cut,
+        replay_time=None if letter.replay_time is None else timestamp(letter.replay_time),
+        replayed_by=letter.replayed_by,
+    )
 
 
 def target_messages(catalogue: Catalogue) -> list[target_pb2.Target]:

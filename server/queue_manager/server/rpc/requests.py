@@ -14,6 +14,7 @@ from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from queue_manager.server.application.dead_letters import ReplayRequest
 from queue_manager.server.application.ports import QueueFilter
 from queue_manager.server.domain.errors import InvalidRequest, Violation
 from queue_manager.server.domain.model import MESSAGE_LIMIT, StopMode
@@ -28,6 +29,7 @@ LONGEST_WAIT: Final = 86400.0
 HEARTBEAT_RANGE: Final = (1.0, 3600.0)
 SELECTOR_TERMS: Final = 16
 QUEUE_ID_LIMIT: Final = 253
+REPLAY_IDS: Final = 1000
 
 Domain = TypeVar("Domain")
 Number = TypeVar("Number", bound=int)
@@ -127,10 +129,7 @@ def stop_request(message: service_pb2.StopQueueRequest) -> StopWish:
 def list_request(message: service_pb2.ListQueuesRequest) -> tuple[QueueFilter, int]:
     """What to list, and how many on a page. Raises `InvalidRequest`."""
     found = _Violations()
-    if not 0 <= message.page_size <= LARGEST_PAGE:
-        found.add(
-            "page_size", f"{message.page_size} is not between 1 and {LARGEST_PAGE}; leave it out for {DEFAULT_PAGE}"
-        )
+    found.page_size(message.page_size)
     states = set()
     for index, number in enumerate(message.states):
         if (state := _STATE_OF.get(number)) is None:
@@ -154,6 +153,33 @@ def list_request(message: service_pb2.ListQueuesRequest) -> tuple[QueueFilter, i
         created_before=before,
     )
     return query, message.page_size or DEFAULT_PAGE
+
+
+def letters_request(message: service_pb2.ListDeadLettersRequest) -> int:
+    """How many dead letters on a page. Raises `InvalidRequest`."""
+    found = _Violations()
+    found.page_size(message.page_size)
+    found.raise_if_any()
+    return message.page_size or DEFAULT_PAGE
+
+
+def replay_request(message: service_pb2.ReplayDeadLettersRequest) -> ReplayRequest:
+    """Which dead letters to replay. Raises `InvalidRequest`."""
+    found = _Violations()
+    if message.all and message.ids:
+        found.add("all", "not together with ids; leave one of them out")
+    elif not message.all and not message.ids:
+        found.add("ids", "it is missing; name dead letters, as ListDeadLetters tells them, or say all with a topic")
+    if len(message.ids) > REPLAY_IDS:
+        found.add("ids", f"{len(message.ids)} are more than the {REPLAY_IDS} allowed; send them in several calls")
+    if message.all and not message.topic:
+        found.add("topic", "it is missing; all is of one topic")
+    if message.topic and not message.all:
+        found.add("topic", "only with all; an id names its topic")
+    found.raise_if_any()
+    return ReplayRequest(
+        ids=list(message.ids), topic=message.topic, validate_only=message.validate_only, force=message.force
+    )
 
 
 def watch_request(message: service_pb2.WatchQueueRequest) -> float | None:
@@ -183,6 +209,10 @@ class _Violations(list[Violation]):
 
     def add(self, field: str, description: str) -> None:
         self.append(Violation(field, description))
+
+    def page_size(self, value: int) -> None:
+        if not 0 <= value <= LARGEST_PAGE:
+            self.add("page_size", f"{value} is not between 1 and {LARGEST_PAGE}; leave it out for {DEFAULT_PAGE}")
 
     def queue_id(self, value: str) -> None:
         if not value:

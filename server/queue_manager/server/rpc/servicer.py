@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
+from queue_manager.server.application.dead_letters import DeadLetterService
 from queue_manager.server.application.diagnosis import Diagnosis
 from queue_manager.server.application.queues import QueueService
 from queue_manager.server.application.watch import Watch
 from queue_manager.server.domain.model import StopMode
 from queue_manager.server.rpc import requests
 from queue_manager.server.rpc.calls import Context, caller
-from queue_manager.server.rpc.convert import diagnosis_message, plan_message, queue_message, target_messages
+from queue_manager.server.rpc.convert import (
+    dead_letter_message,
+    diagnosis_message,
+    plan_message,
+    queue_message,
+    target_messages,
+)
 from queue_manager.server.rpc.frames import get_queue_bytes, start_queue_bytes
-from queue_manager.server.rpc.pagination import decode_token, encode_token
+from queue_manager.server.rpc.pagination import (
+    decode_letter_token,
+    decode_token,
+    encode_letter_token,
+    encode_token,
+)
 from queue_manager.v1 import service_pb2
 
 ANSWER_BEFORE_DEADLINE: Final = 0.25
@@ -23,9 +35,15 @@ ANSWER_BEFORE_DEADLINE: Final = 0.25
 class Servicer:
     """Handlers by method name; `server` wraps them."""
 
-    def __init__(self, service: QueueService, diagnose: Callable[[], Awaitable[Diagnosis]]) -> None:
-        """The service that does it all, and what knows what is wrong."""
+    def __init__(
+        self,
+        service: QueueService,
+        dead_letters: DeadLetterService,
+        diagnose: Callable[[], Awaitable[Diagnosis]],
+    ) -> None:
+        """The services that do it all, and what knows what is wrong."""
         self._service = service
+        self._dead_letters = dead_letters
         self._diagnose = diagnose
         self._targets = service_pb2.ListTargetsResponse(targets=target_messages(service.catalogue)).SerializeToString()
 
@@ -90,3 +108,24 @@ class Servicer:
     async def Diagnose(self, request: service_pb2.DiagnoseRequest, context: Context) -> service_pb2.DiagnoseResponse:
         """See the contract."""
         return diagnosis_message(await self._diagnose())
+
+    async def ListDeadLetters(
+        self, request: service_pb2.ListDeadLettersRequest, context: Context
+    ) -> service_pb2.ListDeadLettersResponse:
+        """See the contract."""
+        limit = requests.letters_request(request)
+        before = decode_letter_token(request.page_token, request.topic) if request.page_token else None
+        letters, cursor = await self._dead_letters.page(request.topic, before=before, limit=limit)
+        return service_pb2.ListDeadLettersResponse(
+            dead_letters=[dead_letter_message(letter) for letter in letters],
+            next_page_token=encode_letter_token(cursor, request.topic) if cursor else "",
+        )
+
+    async def ReplayDeadLetters(
+        self, request: service_pb2.ReplayDeadLettersRequest, context: Context
+    ) -> service_pb2.ReplayDeadLettersResponse:
+        """See the contract."""
+        done = await self._dead_letters.replay(requests.replay_request(request), by=caller(context))
+        return service_pb2.ReplayDeadLettersResponse(
+            replayed_ids=done.replayed, skipped_ids=done.skipped, cut_ids=done.cut
+        )

@@ -80,6 +80,7 @@ class InProcessBus:
     """See the module. `async with` or `close` lets go of what is under way."""
 
     name = "in-process"
+    dead_letters = None
 
     def __init__(self, data_dir: Path, *, clock: Clock) -> None:
         """`data_dir`: the one that the local runner has too; the embedded data topics are in its `topics`."""

@@ -18,6 +18,7 @@ from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
 from queue_manager.server.adapters.kafka.consumer import Backlog, Consumer, Observe, Take
 from queue_manager.server.adapters.kafka.drift import Wanted, look
+from queue_manager.server.adapters.kafka.letters import SUFFIX, Letters, buried
 from queue_manager.server.adapters.kafka.producer import OWN, SOURCE, Outgoing, Producer
 from queue_manager.server.application.diagnosis import Finding, Severity
 from queue_manager.server.application.ports import Clock, Message, Publication, Receiver, WorkerCommand
@@ -30,12 +31,6 @@ log = structlog.get_logger(__name__)
 
 CONTROL_GROUPS: Final = ("control-listener-{queue_id}", "consumer-{queue_id}")
 """The groups in which a queue's workers read commands (contracts, section 4)."""
-
-DEAD_LETTERS: Final = ".dlq"
-"""What the name of a topic ends in that has the messages of another one that nobody can read."""
-
-LARGEST_KEPT: Final = 900 * 1024
-"""Bytes of a dead letter; a record of 1 MiB is what a topic takes by default, keys and headers included."""
 
 ENSURING: Final = 30.0
 """Seconds between two looks at whether the topics are there."""
@@ -73,7 +68,7 @@ class Topics:
             topic: Wanted(partitions=self.partitions, copies=self.copies, retention=retention) for topic in self.shared
         }
         for topic in self.shared:
-            found[f"{topic}{DEAD_LETTERS}"] = Wanted(partitions=None, copies=self.copies, retention=retention)
+            found[f"{topic}{SUFFIX}"] = Wanted(partitions=None, copies=self.copies, retention=retention)
         return found
 
 
@@ -106,6 +101,9 @@ class KafkaBus:
         self._backoff = Backoff(rng)
         self._admin = Admin(access, rng=rng)
         self._producer = Producer(access)
+        self.dead_letters = Letters(
+            access, self._admin, self._producer, topics=(topics.control, topics.events), observe=observe
+        )
 
         def reading(topic: str, role: str, take: Take) -> Consumer:
             return Consumer(
@@ -205,23 +203,10 @@ class KafkaBus:
         )
 
     async def bury(self, message: Message, reason: str) -> None:
-        """See `ports.Bus`. In the topic's dead-letter topic, with the place that it came from, and why.
-
-        Of one that is larger than brokers take by default, the beginning, and in `x-size` how large it was.
-        """
-        topic, _, place = message.source.partition("/")
-        headers = {
-            SOURCE: OWN.decode(),
-            "x-topic": topic,
-            "x-partition": place.partition("@")[0],
-            "x-offset": str(message.position),
-            "x-error": reason,
-        }
-        value = message.value
-        if len(value) > LARGEST_KEPT:
-            headers["x-size"], value = str(len(value)), value[:LARGEST_KEPT]
-        encoded = [(name, text.encode()) for name, text in headers.items()]
-        if await self._kept(Outgoing(f"{topic}{DEAD_LETTERS}", value, headers=encoded)):
+        """See `ports.Bus`. In the topic's dead-letter topic, with the place that it came from, and why."""
+        letter = buried(message, reason)
+        topic = letter.topic.removesuffix(SUFFIX)
+        if await self._kept(letter):
             self._observe("dead_letter", topic)
         else:  # nobody waits for it, and what comes after it does
             self._observe("dead_letter_lost", topic)
@@ -277,7 +262,7 @@ class KafkaBus:
     async def warnings(self) -> Sequence[Finding]:
         """See `ports.Bus`. What topics are like that others have made, or have not."""
         found = [finding for finding in await self._look() if finding.severity is Severity.WARNING]
-        letters = [topic for topic in self._topics.wanted() if topic.endswith(DEAD_LETTERS)]
+        letters = [topic for topic in self._topics.wanted() if topic.endswith(SUFFIX)]
         missing = sorted(set(letters) - set(await self._admin.partitions(letters)))
         if missing and not self._topics.create:
             what = f"there is no topic {' and '.join(missing)}: what nobody can read is only logged, and lost"
@@ -352,7 +337,7 @@ class KafkaBus:
 def _messages(source: str, records: Sequence[ConsumerRecord]) -> list[Message]:
     """What others have said."""
     return [
-        Message(record.value or b"", record.timestamp / 1000, source, record.offset)
+        Message(record.value or b"", record.timestamp / 1000, source, record.offset, record.key)
         for record in records
         if not _is_own(record)
     ]

@@ -56,7 +56,7 @@ the awaitable is done when they are stored. Raises `Unavailable`."""
 
 
 Observe = Callable[[str, str], None]
-"""Told of what befalls a topic: `rebuild` of a client, `dead_letter`."""
+"""Told of what befalls a topic: `rebuild` of a client, `dead_letter`, `replay` of one."""
 
 
 @dataclass(frozen=True, slots=True)
