@@ -293,6 +293,8 @@ async def read_all(topic: str) -> list[Any]:
     """Every record of a topic."""
     found: list[Any] = []
     async with AIOKafkaConsumer(topic, bootstrap_servers=PLAIN, auto_offset_reset="earliest") as consumer:
+        while not consumer.assignment():  # noqa: ASYNC110 - the topic may have been made just now
+            await asyncio.sleep(0.05)
         ends = await consumer.end_offsets(consumer.assignment())
         while len(found) < sum(ends.values()):
             for records in (await consumer.getmany(timeout_ms=500)).values():
