@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -12,71 +11,20 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from queue_manager.server.adapters.inprocess.topics import DataTopic
 from queue_manager.server.domain.telemetry import read
 from queue_manager.server.simulated_worker.settings import OUTCOMES, Settings, kind_of, target_of
+from tests.support import running_worker
 from tests.support.local_workers import PATIENCE
+from tests.support.running_worker import Running
 
 QUEUE = "wf-btcusdt-api-trades-20240601-a1b2c3"
 TOPIC = f"{QUEUE}-api-trades"
 GROUP = f"arango-connector-consumer-{QUEUE}"
 MODULE = (sys.executable, "-m", "queue_manager.server.simulated_worker")
-
-
-class Running:
-    """A simulated worker that runs."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self.said: list[dict[str, Any]] = []
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    @property
-    def states(self) -> list[str]:
-        """The statuses of what it said, repetitions of `loading` left out."""
-        states = [str(message.get("status", message.get("event"))) for message in self.said]
-        return [state for n, state in enumerate(states) if state != "loading" or n == 0 or states[n - 1] != "loading"]
-
-    def command(self, **fields: object) -> None:
-        """Send it a command."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(fields).encode() + b"\n")
-
-    async def hear(self, status: str) -> dict[str, Any]:
-        """Read on until it says something of that status, or event."""
-        assert self._process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            while line := await self._process.stdout.readline():
-                self.said.append(json.loads(line))
-                if status in (self.said[-1].get("status"), self.said[-1].get("event")):
-                    return self.said[-1]
-        raise AssertionError(f"it ended without {status!r}: {self.said}")
-
-    async def falls_silent(self, seconds: float) -> None:
-        """Read on until it has said nothing for so long, though it has not ended."""
-        assert self._process.stdout is not None
-        while True:
-            try:
-                async with asyncio.timeout(seconds):
-                    assert await self._process.stdout.readline()
-            except TimeoutError:
-                return
-
-    async def end(self) -> int:
-        """Read on to its end; answers the exit code."""
-        assert self._process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            async for line in self._process.stdout:
-                self.said.append(json.loads(line))
-            return await self._process.wait()
 
 
 @contextlib.asynccontextmanager
@@ -101,19 +49,8 @@ async def worker(
     if topics is not None:
         environment["QM_LOCAL_TOPICS"] = str(topics)
     environment |= {name.upper(): str(value) for name, value in simulate.items()}
-    process = await asyncio.create_subprocess_exec(
-        *MODULE, env=environment, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        yield Running(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.stdout is not None
-        await process.stdout.read()  # to its end, so that the pipe is closed
-        await process.wait()
+    async with running_worker.running(*MODULE, environment=environment) as running:
+        yield running
 
 
 async def test_a_loader_reports_its_progress_and_finishes() -> None:
@@ -166,8 +103,8 @@ async def test_it_goes_on_when_nobody_can_send_commands_or_read_any_more() -> No
     """A closed standard input is no stop."""
     async with worker(type="ws_trades") as running:
         await running.hear("loading")
-        assert running._process.stdin is not None
-        running._process.stdin.close()
+        assert running.process.stdin is not None
+        running.process.stdin.close()
         for _ in range(3):
             await running.hear("loading")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -11,11 +9,11 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
-from tests.support.local_workers import PATIENCE
+from tests.support import running_worker
+from tests.support.running_worker import Running
 
 QUEUE = "wf-btcusdt-run-20240601-a1b2c3"
 ENVIRONMENT = {"QUEUE_ID": QUEUE, "TELEMETRY_PRODUCER_ID": "mine__a1b2c3", "SYMBOL": "BTCUSDT", "TYPE": "run"}
@@ -23,58 +21,13 @@ ENVIRONMENT = {"QUEUE_ID": QUEUE, "TELEMETRY_PRODUCER_ID": "mine__a1b2c3", "SYMB
 HEAD = "import asyncio\nfrom queue_manager.worker import Exit, Worker, run\n"
 
 
-class Running:
-    """A worker that runs, and what it has said so far."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.said: list[dict[str, Any]] = []
-
-    async def hear(self, status: str) -> dict[str, Any]:
-        """Read on until it says something of that status, or event."""
-        assert self.process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            while line := await self.process.stdout.readline():
-                self.said.append(json.loads(line))
-                if status in (self.said[-1].get("status"), self.said[-1].get("event")):
-                    return self.said[-1]
-        raise AssertionError(f"it ended without {status!r}: {self.said}")
-
-    def command(self, **fields: object) -> None:
-        """Send it a command."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(fields).encode() + b"\n")
-
-    async def end(self) -> tuple[int, list[tuple[object, object]]]:
-        """Its exit code, and the status and the flag of each of its messages."""
-        assert self.process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            async for line in self.process.stdout:
-                self.said.append(json.loads(line))
-            code = await self.process.wait()
-        return code, [(message["status"], message["finished"]) for message in self.said if "status" in message]
-
-
 @asynccontextmanager
 async def worker(source: str, **variables: str) -> AsyncIterator[Running]:
     """Start one, and end it if it has not ended."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", HEAD + textwrap.dedent(source)),
-        env={"PATH": os.environ["PATH"], **ENVIRONMENT, **variables},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        yield Running(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.stdout is not None
-        await process.stdout.read()
-        await process.wait()
+    environment = {"PATH": os.environ["PATH"], **ENVIRONMENT, **variables}
+    program = HEAD + textwrap.dedent(source)
+    async with running_worker.running(sys.executable, "-c", program, environment=environment, quiet=True) as running:
+        yield running
 
 
 WAITS = """
@@ -95,7 +48,7 @@ async def test_a_function_that_returns_has_finished() -> None:
         run(work)
     """
     async with worker(source) as running:
-        assert await running.end() == (
+        assert (await running.end(), running.words) == (
             0,
             [("started", False), ("loading", False), ("error", False), ("finished", True)],
         )
@@ -128,9 +81,9 @@ async def test_a_stop_is_one_cancellation(how: str) -> None:
                 running.command(command="stop", queue_id=QUEUE)
             if how != "command":
                 running.process.send_signal(signal.SIGTERM)
-        code, said = await running.end()
+        code = await running.end()
     assert code == 0
-    assert said == [
+    assert running.words == [
         ("started", False),
         ("loading", False),
         ("loading", False),
@@ -153,7 +106,7 @@ async def test_one_that_returns_when_it_is_stopped_was_stopped_all_the_same() ->
     async with worker(source) as running:
         await running.hear("loading")
         running.command(command="stop", queue_id=QUEUE)
-        assert await running.end() == (
+        assert (await running.end(), running.words) == (
             0,
             [("started", False), ("loading", False), ("interrupted", False), ("finished", True)],
         )
@@ -167,7 +120,7 @@ async def test_a_function_that_raises_has_failed() -> None:
         run(work)
     """
     async with worker(source) as running:
-        assert await running.end() == (1, [("started", False), ("error", True)])
+        assert (await running.end(), running.words) == (1, [("started", False), ("error", True)])
     assert running.said[-1]["error_message"] == "no such symbol"
 
 
@@ -181,7 +134,7 @@ async def test_an_exit_code_can_be_chosen() -> None:
         run(work)
     """
     async with worker(source) as running:
-        assert await running.end() == (64, [("started", False), ("error", True)])
+        assert (await running.end(), running.words) == (64, [("started", False), ("error", True)])
 
 
 async def test_a_ping_is_answered_and_what_is_no_command_is_passed_over() -> None:
@@ -196,7 +149,7 @@ async def test_a_ping_is_answered_and_what_is_no_command_is_passed_over() -> Non
         assert pong["ping_ts"] == 1722500000.123
         assert "status" not in pong
         running.command(command="stop", queue_id=QUEUE)
-        assert (await running.end())[0] == 0
+        assert await running.end() == 0
 
 
 async def test_it_works_on_where_nobody_listens_and_nobody_speaks() -> None:
@@ -210,7 +163,7 @@ async def test_it_works_on_where_nobody_listens_and_nobody_speaks() -> None:
     async with worker(source) as running:
         assert running.process.stdin is not None
         running.process.stdin.close()
-        assert (await running.end())[0] == 0
+        assert await running.end() == 0
 
 
 def test_without_its_environment_it_says_what_is_missing() -> None:
