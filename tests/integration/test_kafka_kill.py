@@ -121,8 +121,7 @@ class Story:
         """Where the `start` stands that an event accepts."""
         if event["event"] != "command_accepted" or event["command"] != "start":
             return None
-        source, _, offset = event["command_id"].rpartition(":")
-        partition = source.removeprefix(f"{self._control}:").partition(":")[0]
+        partition, offset, _ = event["command_id"].removeprefix(f"{self._control}:").split(":")
         return int(partition), int(offset)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from types import SimpleNamespace
@@ -31,6 +31,7 @@ class Broker:
         self.polls: deque[Any] = deque()
         self.committed: tuple[int, str] = (-1, "")
         self.end: int | None = 9
+        self.paused: set[TopicPartition] = set()
         self.clients = 0
         self.stopped = 0
 
@@ -74,15 +75,31 @@ class Client:
         polled = self._broker.polls.popleft() if self._broker.polls else []
         if isinstance(polled, Exception):
             raise polled
-        return {TP: [SimpleNamespace(offset=offset, timestamp=offset * 1000) for offset in polled]} if polled else {}
+        return (
+            {TP: [SimpleNamespace(offset=offset, timestamp=offset * 1000, value=b"x") for offset in polled]}
+            if polled
+            else {}
+        )
 
     async def commit(self, offsets: Any) -> None:
         """Remember it."""
         self._broker.committed = (offsets[TP].offset, offsets[TP].metadata)
 
     def paused(self) -> set[TopicPartition]:
-        """None."""
-        return set()
+        """What is not fetched."""
+        return self._broker.paused
+
+    def assignment(self) -> set[TopicPartition]:
+        """What is ours."""
+        return {TP}
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        """Fetch nothing."""
+        self._broker.paused |= set(partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        """Fetch again."""
+        self._broker.paused -= set(partitions)
 
     def highwater(self, tp: TopicPartition) -> int | None:
         """How far the partition goes."""
@@ -100,9 +117,12 @@ class Reading:
         self.unstored: list[asyncio.Future[None]] = []
         self.events: list[str] = []
         self.stores = True
+        self.doing: Callable[[list[int]], Awaitable[object]] | None = None
 
-    def take(self, source: str, records: Sequence[Any]) -> asyncio.Future[None]:
-        """As the core does."""
+    def take(self, source: str, records: Sequence[Any]) -> Awaitable[object]:
+        """As the core does: commands are done one after the other, of telemetry is told when it is stored."""
+        if self.doing is not None:
+            return self.doing([record.offset for record in records])
         self.taken += [(source, record.offset) for record in records]
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.stores:
@@ -247,3 +267,38 @@ async def test_what_was_said_counts_as_heard_once_all_that_there_is_has_been_han
         heard = read.consumer.heard_until
         await asyncio.sleep(0.02)
         assert read.consumer.heard_until == heard
+
+
+async def test_what_is_done_is_done_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after a message may follow from it; what fails is done again before what comes after it."""
+    broker, done, may = Broker(), [], asyncio.Event()
+    fails = iter([True])
+
+    async def do(offsets: list[int]) -> None:
+        await may.wait()
+        if next(fails, False):
+            raise Unavailable("not now")
+        done.extend(offsets)
+
+    async with reading(broker, monkeypatch) as read:
+        read.doing = do
+        broker.polls += [[0], [1, 2], [3]]
+        await until(lambda: not broker.polls)
+        may.set()
+        await until(lambda: read.events == ["rebuild"])
+        assert done == []
+        broker.polls += [[0], [1, 2], [3]]
+        await until(lambda: broker.committed[0] == 4)
+    assert done == [0, 1, 2, 3]
+
+
+async def test_what_waits_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing more is fetched, until half of it is stored."""
+    broker = Broker()
+    monkeypatch.setattr(module, "UNSTORED_SIZE", 3)
+    async with reading(broker, monkeypatch) as read:
+        read.stores = False
+        broker.polls += [[0, 1, 2, 3]]
+        await until(lambda: broker.paused == {TP})
+        read.unstored[0].set_result(None)
+        await until(lambda: broker.paused == set())

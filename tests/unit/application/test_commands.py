@@ -22,6 +22,7 @@ pytestmark = pytest.mark.virtual_time
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 PLACE = "queue-control/3@1a2b"
+WRITTEN = format(round(EPOCH * 1000), "x")
 
 
 class Commanded:
@@ -33,12 +34,14 @@ class Commanded:
         self.core.commands.parse = start_payload
         self._position = 0
 
-    async def told(self, command: object, *, position: int | None = None) -> dict[str, Any]:
+    async def told(
+        self, command: object, *, position: int | None = None, sent_at: float = EPOCH, place: str = PLACE
+    ) -> dict[str, Any]:
         """Take in a command (bytes as they are); what is said of it, empty: nothing."""
         before = len(self.outcomes)
         self._position = self._position + 1 if position is None else position
         value = command if isinstance(command, bytes) else json.dumps(command).encode()
-        await self.core.commands.take_in([Message(value, EPOCH, PLACE, self._position)])
+        await self.core.commands.take_in([Message(value, sent_at, place, self._position)])
         return self.outcomes[-1] if len(self.outcomes) > before else {}
 
     @property
@@ -78,7 +81,7 @@ async def test_a_start_is_the_payload_with_a_word_before_it(commanded: Commanded
     (queue,) = commanded.queues
     assert said["event"] == "command_accepted"
     assert (said["queue_id"], said["created"], said["producer"]) == (queue.queue_id, True, "queue-manager")
-    assert said["command_id"] == said["request_id"] == queue.spec.request_id == "queue-control:3:1a2b:1"
+    assert said["command_id"] == said["request_id"] == queue.spec.request_id == f"queue-control:3:1:{WRITTEN}"
     assert queue.spec.requested_by == "queue-control"
 
 
@@ -93,6 +96,16 @@ async def test_a_start_that_comes_again_is_the_same_queue(commanded: Commanded) 
     assert not (await commanded.told(named))["created"]
     other = await commanded.told({**named, "symbol": "ETHUSDT"})
     assert (other["event"], other["reason"]) == ("command_rejected", "REQUEST_ID_REUSED")
+    assert len(commanded.queues) == 2
+
+
+async def test_a_start_is_known_by_where_and_when_it_was_written(commanded: Commanded) -> None:
+    """Also to a group that has lost its offsets; in a topic that was made again the same place is another one's."""
+    first = await commanded.told({"command": "start", **payload()}, position=7)
+    again = await commanded.told({"command": "start", **payload()}, position=7, place="queue-control/3@9f9f")
+    assert again["queue_id"] == first["queue_id"]
+    other = await commanded.told({"command": "start", **payload()}, position=7, sent_at=EPOCH + 0.001)
+    assert other["queue_id"] != first["queue_id"]
     assert len(commanded.queues) == 2
 
 
@@ -117,7 +130,11 @@ async def test_a_start_that_breaks_rules_is_rejected_with_all_of_them(commanded:
 
 @pytest.mark.parametrize(
     ("given", "named"),
-    [({}, "queue-control:3:1a2b:1"), ({"request_id": "nightly"}, "nightly"), ({"request_id": 5}, "")],
+    [
+        ({}, f"queue-control:3:1:{WRITTEN}"),
+        ({"request_id": "nightly"}, "nightly"),
+        ({"request_id": 5}, f"queue-control:3:1:{WRITTEN}"),
+    ],
     ids=["its place", "its own", "none that can be"],
 )
 async def test_who_wrote_a_start_finds_the_rejection_by_its_request_id(
@@ -158,6 +175,26 @@ async def test_a_stop_of_every_queue_is_every_queue_that_has_not_ended(commanded
         await commanded.told({"command": "start", **payload()})
     assert (await commanded.told({"command": "stop", "queue_id": every}))["queues"] == 3
     assert {queue.status.state for queue in commanded.queues} <= {QueueState.STOPPING, QueueState.STOPPED}
+
+
+async def test_a_stop_of_every_queue_leaves_those_that_came_after_it(commanded: Commanded) -> None:
+    """It may be obeyed late, or once more after a crash."""
+    early = (await commanded.told({"command": "start", **payload()}))["queue_id"]
+    said = await commanded.told({"command": "stop", "queue_id": "*"}, sent_at=EPOCH - 60)
+    assert (said["event"], said["queues"]) == ("command_accepted", 0)
+    assert (await commanded.told({"command": "stop", "queue_id": "*"}, sent_at=EPOCH + 60))["queues"] == 1
+    assert {queue.queue_id for queue in commanded.queues if queue.status.stop is not None} == {early}
+
+
+@pytest.mark.parametrize("queue_id", [None, ["a"], "", "n" * 700_000], ids=["none", "a list", "empty", "huge"])
+@pytest.mark.parametrize("command", ["stop", "ping"])
+async def test_what_names_no_queue_is_rejected_with_its_field(
+    commanded: Commanded, command: str, queue_id: object
+) -> None:
+    """And in few words, whatever stands there: the answer has to go out, too."""
+    said = await commanded.told({"command": command, "queue_id": queue_id})
+    assert (said["event"], [each["field"] for each in said["violations"]]) == ("command_rejected", ["queue_id"])
+    assert len(json.dumps(said)) < 1000
 
 
 async def test_what_is_for_the_workers_is_left_to_them(commanded: Commanded) -> None:

@@ -1,7 +1,7 @@
 """Commands to the manager that come in over the bus: what they ask for, and an event that says what became of it.
 
 A command is done before its message counts as read, and may be done again after a crash: a start has a `request_id`, its
-own or its place in the topic, and a stop is idempotent. So is its answer, by its `event_id`.
+own or its place in the topic, and a stop is idempotent. Its answer has the same `event_id` then.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 ID_LIMIT: Final = 128
 NO_PART_OF_AN_ID: Final = re.compile(r"[^A-Za-z0-9._:-]+")
 """What a `request_id` may have, and how much of it (`field_rules.request_id`)."""
+
+SKEW: Final = 1.0
+"""Seconds by which the clock of whoever sends a command may be behind ours."""
 
 BY: Final = "queue-control"
 """Who asked, where a message does not say."""
@@ -73,7 +76,7 @@ class Commands:
                     await asyncio.sleep(delay)
 
     async def _take_in(self, message: Message) -> None:
-        command_id = NO_PART_OF_AN_ID.sub(":", f"{message.source}:{message.position}")[-ID_LIMIT:]
+        command_id = _id_of(message)
         try:
             command = read_command(message.value)
         except Unreadable as error:
@@ -85,7 +88,7 @@ class Commands:
             self._instruments.command("ignored")
             return
         try:
-            said = await self._obey(command, command_id)
+            said = await self._obey(command, command_id, message.record_time)
             accepted = True
         except Unavailable:
             raise
@@ -96,7 +99,7 @@ class Commands:
         event = outcome(command.kind, command_id, fields, accepted=accepted, now=self._clock.now())
         await self._bus.publish([Publication(str(event["event_id"]), str(event["queue_id"]), event)])
 
-    async def _obey(self, command: Command, command_id: str) -> Mapping[str, object]:
+    async def _obey(self, command: Command, command_id: str, sent_at: float) -> Mapping[str, object]:
         """Do it; what there is to say of it. Raises `QueueManagerError` where it is not done."""
         match command.kind:
             case CommandKind.START:
@@ -108,18 +111,22 @@ class Commands:
                     # Also where it was done before a crash: nobody else has the command's own id.
                     "created": started.created or request.request_id == command_id,
                 }
+            case CommandKind.STOP | CommandKind.PING if not command.queue_id:
+                raise InvalidRequest.of("queue_id", "is the text that names a queue; add it")
             case CommandKind.STOP:
-                return await self._stop(command)
+                return await self._stop(command, sent_at)
             case CommandKind.PING:
                 return {"message": "workers answer a ping by themselves; the Queue Manager does not"}
             case CommandKind.RETRY:
                 raise InvalidRequest.of("command", "retry joins in a later version; start the queue again")
 
-    async def _stop(self, command: Command) -> Mapping[str, object]:
+    async def _stop(self, command: Command, sent_at: float) -> Mapping[str, object]:
         if command.mode is None:
             raise InvalidRequest.of("mode", "is no way to stop; use GRACEFUL or FORCE")
         every = command.queue_id in EVERY_QUEUE
-        wanted = [record.queue.queue_id for record in self._records.live.values() if not record.queue.ended]
+        live = [record.queue for record in self._records.live.values() if not record.queue.ended]
+        # Not those that came after it: it may be obeyed late, or once more after a crash.
+        wanted = [queue.queue_id for queue in live if queue.spec.create_time <= sent_at + SKEW]
         for queue_id in wanted if every else [command.queue_id]:
             await self._service.stop(queue_id, mode=command.mode, grace_period=None, reason=command.reason, by=BY)
         return {"queues": len(wanted)} if every else {}
@@ -134,7 +141,17 @@ def _named(command: Command, command_id: str) -> Mapping[str, object]:
     if command.kind is not CommandKind.START:
         return {}
     given = command.request.get("request_id", command_id)
-    return {"request_id": cut(given) if isinstance(given, str) else ""}
+    return {"request_id": cut(given) if isinstance(given, str) else command_id}
+
+
+def _id_of(message: Message) -> str:
+    """By which a command is known whenever it is read: its place, and when it was written.
+
+    In a topic that was deleted and made again places come again, and times do not.
+    """
+    place = message.source.partition("@")[0]
+    written = format(round(message.record_time * 1000), "x")
+    return NO_PART_OF_AN_ID.sub(":", f"{place}:{message.position}:{written}")[-ID_LIMIT:]
 
 
 def _why(error: QueueManagerError) -> Mapping[str, object]:

@@ -26,6 +26,10 @@ HURRY: Final = 1000
 """With so many messages in a queue's buffer, its step does not wait for the window."""
 
 
+BURIED_AT_ONCE: Final = 100
+"""Messages that nobody can read which are put away side by side."""
+
+
 class Batch:
     """The buffered telemetry of one queue, and who waits for it to be stored."""
 
@@ -76,13 +80,13 @@ class Intake:
 
     def _take_in(self, messages: Sequence[Message]) -> asyncio.Future[list[None]]:
         touched: dict[str, Batch] = {}
-        buried: list[asyncio.Future[None]] = []
+        unreadable: list[tuple[Message, str]] = []
         for message in messages:
             try:
                 report = read(message.value, message.record_time, source=message.source, position=message.position)
             except Unreadable as error:
                 self._instruments.telemetry("unreadable")
-                buried.append(asyncio.ensure_future(self._bury(message, error.reason)))
+                unreadable.append((message, error.reason))
                 continue
             queue_id = self._queue_of(report)
             if queue_id is None:
@@ -97,7 +101,14 @@ class Intake:
         for queue_id, batch in touched.items():
             if len(batch.reports) >= HURRY:
                 self._wake(queue_id, 0.0)
-        return _all_stored([*(batch.stored for batch in touched.values()), *buried])
+        stored = [batch.stored for batch in touched.values()]
+        return _all_stored([*stored, asyncio.ensure_future(self._bury_all(unreadable))] if unreadable else stored)
+
+    async def _bury_all(self, unreadable: Sequence[tuple[Message, str]]) -> None:
+        """Some at a time: there may be thousands, each with a megabyte."""
+        for begin in range(0, len(unreadable), BURIED_AT_ONCE):
+            some = unreadable[begin : begin + BURIED_AT_ONCE]
+            await asyncio.gather(*(self._bury(message, reason) for message, reason in some))
 
     def take(self, queue_id: str) -> Batch | None:
         """The queue's buffer, which begins anew. Whoever takes it calls `stored` or `restore`."""

@@ -20,6 +20,10 @@ ENVELOPE: Final = frozenset({"command", "queue_id", "timestamp", "sent_at", "com
 """What stands beside the payload of a start, and is no part of it."""
 
 
+ID_LIMIT: Final = 253
+"""Longest `queue_id` that is looked up, in characters; none that there is comes near."""
+
+
 class CommandKind(StrEnum):
     """What the manager reacts to; anything else is for the workers."""
 
@@ -35,6 +39,7 @@ class Command:
 
     kind: CommandKind
     queue_id: str = ""
+    """Empty: there is none, or what stands there cannot be one."""
     request: Mapping[str, object] = field(default_factory=dict)
     """Of a start: its payload."""
     mode: StopMode | None = StopMode.GRACEFUL
@@ -56,7 +61,7 @@ def read_command(value: bytes) -> Command | None:
         return None  # the announcement of one job, by this manager or another one
     return Command(
         kind=kind,
-        queue_id=queue_id if isinstance(queue_id, str) else "",
+        queue_id=queue_id if isinstance(queue_id, str) and len(queue_id) <= ID_LIMIT else "",
         request={key: item for key, item in fields.items() if key not in ENVELOPE} if kind is CommandKind.START else {},
         mode=_mode(fields.get("mode")),
         reason=reason if isinstance(reason := fields.get("reason"), str) else "",

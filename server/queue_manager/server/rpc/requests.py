@@ -85,7 +85,8 @@ def _of_json(error: Exception) -> Violation:
         field = ".".join(filter(None, (found["place"], found["name"])))
         return Violation(field, "is no field of a start request; correct its name, or take it out")
     if found := _NO_VALUE.search(text):
-        return Violation(found["name"], f"cannot be read: {found['what']}")
+        what = "it is no text" if "expected string" in found["what"] else found["what"]
+        return Violation(found["name"], f"cannot be read: {what}")
     return Violation("command", f"is followed by no start request: {text}")
 
 

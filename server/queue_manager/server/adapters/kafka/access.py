@@ -55,7 +55,8 @@ class Access:
                     cafile=self.ca_path, certfile=self.certificate_path, keyfile=self.key_path
                 )
         except (OSError, ValueError, ssl.SSLError) as error:
-            raise Unavailable(f"Kafka's credentials cannot be read: {error}") from error
+            files = "CA_PATH, QM_KAFKA_CERTIFICATE, QM_KAFKA_KEY and QM_KAFKA_PASSWORD_FILE"
+            raise Unavailable(f"Kafka's credentials cannot be read: {error}; see {files}") from error
         return found
 
     def stamp(self) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from typing import Final, Self
 import msgspec
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
@@ -221,7 +221,7 @@ class KafkaBus:
         try:
             await self._producer.send([letter])
         except Unavailable as error:
-            if isinstance(error.__cause__, TopicAuthorizationFailedError):
+            if isinstance(error.__cause__, (TopicAuthorizationFailedError, MessageSizeTooLargeError)):
                 return False
             raise
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -42,6 +42,10 @@ COMMIT_EVERY: Final = 1.0
 UNSTORED: Final = 50_000
 """Records that may wait to be stored; then nothing is fetched until half of them are. Storing takes its window of 0.2 s and
 more, so this bounds the rate: 20,000 were read at half the speed, 100,000 hardly faster and with 25 MiB more."""
+UNSTORED_SIZE: Final = 48 * 2**20
+"""The same in bytes."""
+STEADY: Final = 10.0
+"""Seconds for which a client has to work until its predecessors' failures are forgotten."""
 SETTLING: Final = 10.0
 """Seconds for which a partition that is taken away waits for what was read of it to be stored."""
 
@@ -78,9 +82,17 @@ class _Batch:
     end: int
     """The offset after it."""
     count: int
+    size: int
+    """Bytes of their values."""
     since: float
     """When the first was written, UTC seconds."""
     stored: asyncio.Future[object]
+
+    @classmethod
+    def of(cls, records: Sequence[ConsumerRecord], stored: asyncio.Future[object]) -> _Batch:
+        """`stored`: whether these are."""
+        size = sum(len(record.value or b"") for record in records)
+        return cls(records[-1].offset + 1, len(records), size, records[0].timestamp / 1000, stored)
 
 
 @dataclass(slots=True)
@@ -191,10 +203,12 @@ class Consumer:
         try:
             client.subscribe([self._topic], listener=_Listener(self))
             await self._started(client)
+            began = monotonic()
             while not self._ending.is_set() and self._access.stamp() == stamp:
                 await self._poll(client)
                 self.problem = ""
-                self._backoff.clear(self._topic)
+                if monotonic() > began + STEADY:
+                    self._backoff.clear(self._topic)
             await self._commit()
         finally:
             if self._ending.is_set():  # the library leaves no group as such a member; the others would wait for us
@@ -238,20 +252,29 @@ class Consumer:
             known.position = records[-1].offset + 1
             taken = self._take(known.source, records)
             # Of a coroutine we make a task, which is ours to cancel; a future is somebody else's.
-            stored = taken if isinstance(taken, asyncio.Future) else asyncio.create_task(_done(taken), name="store")
-            known.unstored.append(_Batch(known.position, len(records), records[0].timestamp / 1000, stored))
+            if not isinstance(taken, asyncio.Future):
+                before = known.unstored[-1].stored if known.unstored else None
+                taken = asyncio.create_task(_done(taken, after=before), name="store")
+            known.unstored.append(_Batch.of(records, taken))
             known.last_time = records[-1].timestamp / 1000
         if self._partitions and all(self._is_read(client, tp, known) for tp, known in self._partitions.items()):
             self.heard_until = began
         self._count_done()
         if monotonic() > self._committed_at + COMMIT_EVERY:
             await self._commit()
-        waiting = sum(known.waiting for known in self._partitions.values())
         with suppress(IllegalStateError):  # a partition has just been taken away
-            if waiting > UNSTORED and not client.paused():
+            if self._full > 1.0 and not client.paused():
                 client.pause(*client.assignment())
-            elif waiting < UNSTORED / 2 and client.paused():
+            elif self._full < 0.5 and client.paused():
                 client.resume(*client.paused())
+
+    @property
+    def _full(self) -> float:
+        """How much waits to be stored, of what may."""
+        waiting = [batch for known in self._partitions.values() for batch in known.unstored]
+        return max(
+            sum(batch.count for batch in waiting) / UNSTORED, sum(batch.size for batch in waiting) / UNSTORED_SIZE
+        )
 
     @staticmethod
     def _is_read(client: AIOKafkaConsumer, tp: TopicPartition, known: _Partition) -> bool:
@@ -332,7 +355,14 @@ class Consumer:
             self._partitions.pop(tp, None)
 
 
-async def _done(taken: Awaitable[object]) -> object:
+async def _done(taken: Awaitable[object], *, after: asyncio.Future[object] | None) -> object:
+    """Do it once what came before it is done: what comes after a message may follow from it."""
+    if after is not None:
+        await asyncio.wait([after])
+        if after.cancelled() or after.exception() is not None:
+            if isinstance(taken, Coroutine):
+                taken.close()
+            raise Unavailable("what came before it was not done")
     return await taken
 
 
