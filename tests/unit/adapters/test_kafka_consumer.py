@@ -211,6 +211,18 @@ async def test_a_topic_that_was_made_again_is_another_source(monkeypatch: pytest
     assert broker.committed[1] == sources[2].partition("@")[2]
 
 
+async def test_a_group_that_has_lost_its_offsets_knows_what_it_reads_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They expire a week after the last member has left."""
+    broker, sources = Broker(), set()
+    for _ in range(2):
+        broker.committed = (-1, "")
+        async with reading(broker, monkeypatch) as read:
+            broker.polls += [[3, 4]]
+            await until(lambda: broker.committed[0] == 5)
+        sources |= {source for source, _ in read.taken}
+    assert sources == {f"events/0@{3000:x}"}
+
+
 async def test_what_could_not_be_stored_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is committed but what this life of the topic is called, so that it is known for what it was."""
     broker = Broker()

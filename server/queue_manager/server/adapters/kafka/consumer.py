@@ -246,7 +246,7 @@ class Consumer:
                 self._begin(tp, note="", offset=NOTHING)  # the topic was made anew, and begins at nought
                 known = self._partitions[tp]
             if known.committed == NOTHING:
-                await self._christen(tp, records[0].offset)
+                await self._christen(tp, records[0])
                 if self._partitions.get(tp) is not known:
                     continue  # taken away meanwhile
             known.position = records[-1].offset + 1
@@ -282,16 +282,19 @@ class Consumer:
         end = client.highwater(tp)
         return end is not None and known.position >= end
 
-    async def _christen(self, tp: TopicPartition, offset: int) -> None:
-        """Have the name of this life of the topic stored before anything of it is taken in.
+    async def _christen(self, tp: TopicPartition, first: ConsumerRecord) -> None:
+        """Have a name of this life of the topic stored before anything of it is taken in.
 
-        Whoever reads the same after a crash must call it the same, else it would be something new.
+        Whoever reads the same after a crash must call it the same, else it would be something new. So must a group whose
+        offsets have expired, a week after its last member has left: it is named by when its first record was written.
         """
         assert self._client is not None
         known = self._partitions[tp]
+        known.note = format(first.timestamp, "x")
+        known.source = _source(tp, known.note)
         async with asyncio.timeout(COMMITTING):
-            await self._client.commit({tp: OffsetAndMetadata(offset, known.note)})
-        known.committed = offset
+            await self._client.commit({tp: OffsetAndMetadata(first.offset, known.note)})
+        known.committed = first.offset
 
     def _count_done(self) -> None:
         for known in self._partitions.values():
@@ -338,10 +341,7 @@ class Consumer:
 
     def _begin(self, tp: TopicPartition, *, note: str, offset: int) -> None:
         """Offsets begin at nought in a topic that was deleted and made again, so each life of it has a name of its own."""
-        if offset == NOTHING:
-            note = format(int(self._clock.now() * 1000), "x")
-        source = f"{tp.topic}/{tp.partition}" + (f"@{note}" if note else "")
-        self._partitions[tp] = _Partition(source, note, max(offset, 0), deque())
+        self._partitions[tp] = _Partition(_source(tp, note), note, max(offset, 0), deque())
 
     async def revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Partitions that others read from now on: what was read of them is stored and committed, if that is soon."""
@@ -353,6 +353,10 @@ class Consumer:
             await self._commit(gone)
         for tp in gone:
             self._partitions.pop(tp, None)
+
+
+def _source(tp: TopicPartition, note: str) -> str:
+    return f"{tp.topic}/{tp.partition}" + (f"@{note}" if note else "")
 
 
 async def _done(taken: Awaitable[object], *, after: asyncio.Future[object] | None) -> object:
