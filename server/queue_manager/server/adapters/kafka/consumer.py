@@ -253,8 +253,7 @@ class Consumer:
             taken = self._take(known.source, records)
             # Of a coroutine we make a task, which is ours to cancel; a future is somebody else's.
             if not isinstance(taken, asyncio.Future):
-                before = known.unstored[-1].stored if known.unstored else None
-                taken = asyncio.create_task(_done(taken, after=before), name="store")
+                taken = _in_order(taken, after=known.unstored[-1].stored if known.unstored else None)
             known.unstored.append(_Batch.of(records, taken))
             known.last_time = records[-1].timestamp / 1000
         if self._partitions and all(self._is_read(client, tp, known) for tp, known in self._partitions.items()):
@@ -359,15 +358,20 @@ def _source(tp: TopicPartition, note: str) -> str:
     return f"{tp.topic}/{tp.partition}" + (f"@{note}" if note else "")
 
 
-async def _done(taken: Awaitable[object], *, after: asyncio.Future[object] | None) -> object:
+def _in_order(work: Awaitable[object], *, after: asyncio.Future[object] | None) -> asyncio.Task[object]:
     """Do it once what came before it is done: what comes after a message may follow from it."""
-    if after is not None:
-        await asyncio.wait([after])
-        if after.cancelled() or after.exception() is not None:
-            if isinstance(taken, Coroutine):
-                taken.close()
-            raise Unavailable("what came before it was not done")
-    return await taken
+
+    async def done() -> object:
+        if after is not None:
+            await asyncio.wait([after])
+            if after.cancelled() or after.exception() is not None:
+                raise Unavailable("what came before it was not done")
+        return await work
+
+    task = asyncio.create_task(done(), name="store")
+    if isinstance(work, Coroutine):
+        task.add_done_callback(lambda _: work.close())  # of one that was not begun
+    return task
 
 
 async def _abandoned(unstored: Iterable[_Batch]) -> None:
