@@ -55,8 +55,13 @@ async def core(namespace: str, tmp_path: Path) -> AsyncIterator[Core]:
 
 async def waits(core: Core, queue_id: str, words: str) -> None:
     """Wait until the queue's jobs say that they wait for the API, and readiness says it, too."""
-    queue = await until_all(core, queue_id, JobState.LAUNCHING, Reason.WAITING_FOR_RUNNER)
-    assert all(job.status.reason and words in job.status.reason.message for job in queue.jobs), queue.jobs
+    await until_all(core, queue_id, JobState.LAUNCHING, Reason.WAITING_FOR_RUNNER)
+
+    async def said() -> bool:
+        jobs = (await core.service.get(queue_id)).jobs  # at first, one may only say that its connection was cut
+        return all(job.status.reason and words in job.status.reason.message for job in jobs)
+
+    await until(said, within=30)
 
     async def unready() -> bool:
         return "Kubernetes does not" in (await core.problems()).get("runner", "")
