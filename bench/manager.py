@@ -27,7 +27,7 @@ from queue_manager.server.adapters.inprocess.store import MemoryStore
 from queue_manager.server.adapters.sqlite.store import SqliteStore
 from queue_manager.server.app import calm_collector, make_bus
 from queue_manager.server.application.core import Core, CoreSettings
-from queue_manager.server.application.ports import Record, StateStore
+from queue_manager.server.application.ports import Clock, Record, StateStore
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.history import Event
@@ -231,6 +231,12 @@ def _changes(queues: Sequence[Queue], count: int) -> list[tuple[Queue, Event]]:
     return changes
 
 
+def _bus(folder: Path, clock: Clock, metrics: Metrics) -> InProcessBus | KafkaBus:
+    if "kafka" in sys.argv[3:]:
+        return make_bus(load_settings(Path(os.devnull)), clock=clock, metrics=metrics)
+    return InProcessBus(folder, clock=clock)
+
+
 async def serve() -> None:
     """Serve until standard input ends."""
     kind, folder = sys.argv[1], Path(sys.argv[2]).absolute()  # noqa: ASYNC240 - nothing runs yet
@@ -243,12 +249,7 @@ async def serve() -> None:
             store = MemoryStore()
         else:
             store = await stack.enter_async_context(SqliteStore(folder, observe=metrics.store_operation))
-        bus: InProcessBus | KafkaBus
-        if "kafka" in sys.argv[3:]:
-            settings = load_settings(Path(os.devnull))
-            bus = make_bus(settings, clock=clock, metrics=metrics)
-        else:
-            bus = InProcessBus(folder, clock=clock)
+        bus = _bus(folder, clock, metrics)
         runner = Runner()
         if "held" in sys.argv[3:]:
             runner.may_launch.clear()

@@ -7,7 +7,6 @@ BROKER_RESUME (SIGSTOP and SIGCONT), BROKER_KILL and BROKER_RESTART.
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from queue_manager.client import AsyncClient, QueueManagerError
 from queue_manager.v1 import queue_pb2
 from tests.e2e.server_process import ServerProcess
 from tests.integration.test_kafka_server import PLAIN, access, own_topics, payload, replayed
+from tests.support.breaking import Breaking
 
 pytestmark = [
     pytest.mark.integration,
@@ -25,19 +25,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-BREAKING = {name: os.environ.get(f"BROKER_{name}", "") for name in ("PAUSE", "RESUME", "KILL", "RESTART")}
-breaks_the_broker = pytest.mark.skipif(
-    not all(BREAKING.values()), reason="BROKER_PAUSE, _RESUME, _KILL and _RESTART do not all say how to break it"
-)
-
-
-async def order(what: str) -> None:
-    """Have one of the commands carried out."""
-    process = await asyncio.create_subprocess_shell(
-        BREAKING[what], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), 90)
-    assert process.returncode == 0, said.decode()
+broker = Breaking("BROKER")
 
 
 async def records_of(client: AsyncClient, queue_id: str) -> dict[str, int]:
@@ -67,7 +55,7 @@ async def unready(client: AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(("down", "up", "seconds"), [("PAUSE", "RESUME", 60.0), ("KILL", "RESTART", 15.0)])
-@breaks_the_broker
+@broker.needed
 async def test_a_broker_that_is_away(tmp_path: Path, down: str, up: str, seconds: float) -> None:
     """Workers run on; a queue that is started meanwhile is recorded, and launched when the broker is back."""
     topics = own_topics()
@@ -78,7 +66,7 @@ async def test_a_broker_that_is_away(tmp_path: Path, down: str, up: str, seconds
         first = (await client.start_queue(payload("realtime"))).queue.queue_id
         await until_all_have_grown(client, first, {})
         began = asyncio.get_running_loop().time()
-        await order(down)
+        await broker.order(down)
         try:
             await unready(client)
             second = (await client.start_queue(payload("historical"))).queue.queue_id
@@ -86,7 +74,7 @@ async def test_a_broker_that_is_away(tmp_path: Path, down: str, up: str, seconds
             await asyncio.sleep(max(0.0, began + seconds - asyncio.get_running_loop().time()))
             before = await records_of(client, first)
         finally:
-            await order(up)
+            await broker.order(up)
         await until_all_have_grown(client, first, before)
         async for frame in client.watch(second):
             last = frame.queue

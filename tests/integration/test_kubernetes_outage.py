@@ -7,7 +7,6 @@ API_SERVER_PAUSE and API_SERVER_RESUME (SIGSTOP and SIGCONT), API_SERVER_KILL an
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import JobState, Reason, StopMode
 from tests.support.accounts import ROLE, kubeconfig_of, make_account, remove_account
+from tests.support.breaking import Breaking
 from tests.support.kubernetes import begun, manager, needs_cluster, pods_of, target, until_all
 from tests.support.local_workers import until
 
@@ -31,19 +31,7 @@ FREEZE = 30.0
 
 TARGETS = Catalogue.of([target("sleeper", "exec sleep 300"), target("brief", "sleep 6")])
 
-BREAKING = {name: os.environ.get(f"API_SERVER_{name}", "") for name in ("PAUSE", "RESUME", "KILL", "RESTART")}
-breaks_the_server = pytest.mark.skipif(
-    not all(BREAKING.values()), reason="API_SERVER_PAUSE, _RESUME, _KILL and _RESTART do not all say how to break it"
-)
-
-
-async def order(what: str) -> None:
-    """Have one of the commands carried out."""
-    process = await asyncio.create_subprocess_shell(
-        BREAKING[what], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, said.decode()
+api_server = Breaking("API_SERVER")
 
 
 @pytest.fixture
@@ -96,33 +84,33 @@ async def goes_on(core: Core, namespace: str, first: str, second: str) -> None:
     await until(none_runs, within=30)
 
 
-@breaks_the_server
+@api_server.needed
 async def test_an_api_server_that_is_frozen_for_half_a_minute(core: Core, namespace: str) -> None:
     """A worker ends, a queue is started, while connections stay open and silent."""
     first = await begun(core, "brief", "sleeper")
     await until_all(core, first, JobState.RUNNING)
-    await order("PAUSE")
+    await api_server.order("PAUSE")
     try:
         frozen = asyncio.get_running_loop().time()
         second = await begun(core, "sleeper", "sleeper")
         await waits(core, second, "cannot be said yet")
         await asyncio.sleep(frozen + FREEZE - asyncio.get_running_loop().time())
     finally:
-        await order("RESUME")
+        await api_server.order("RESUME")
     await goes_on(core, namespace, first, second)
 
 
-@breaks_the_server
+@api_server.needed
 async def test_an_api_server_that_is_killed_and_restarted(core: Core, namespace: str) -> None:
     """A worker ends, a queue is started, while there is none."""
     first = await begun(core, "brief", "sleeper")
     await until_all(core, first, JobState.RUNNING)
-    await order("KILL")
+    await api_server.order("KILL")
     try:
         second = await begun(core, "sleeper", "sleeper")
         await waits(core, second, "Cannot connect to host")
     finally:
-        await order("RESTART")
+        await api_server.order("RESTART")
     await goes_on(core, namespace, first, second)
 
 

@@ -124,12 +124,15 @@ class Commands:
         if command.mode is None:
             raise InvalidRequest.of("mode", "is no way to stop; use GRACEFUL or FORCE")
         every = command.queue_id in EVERY_QUEUE
-        live = [record.queue for record in self._records.live.values() if not record.queue.ended]
-        # Not those that came after it: it may be obeyed late, or once more after a crash.
-        wanted = [queue.queue_id for queue in live if queue.spec.create_time <= sent_at + SKEW]
-        for queue_id in wanted if every else [command.queue_id]:
+        wanted = self._live_before(sent_at) if every else [command.queue_id]
+        for queue_id in wanted:
             await self._service.stop(queue_id, mode=command.mode, grace_period=None, reason=command.reason, by=BY)
         return {"queues": len(wanted)} if every else {}
+
+    def _live_before(self, sent_at: float) -> list[str]:
+        """Not those that came after a command: it may be obeyed late, or once more after a crash."""
+        live = [record.queue for record in self._records.live.values() if not record.queue.ended]
+        return [queue.queue_id for queue in live if queue.spec.create_time <= sent_at + SKEW]
 
 
 def _no_start(_: Mapping[str, object]) -> StartRequest:

@@ -85,15 +85,22 @@ class Admin:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the connection; leaving it does that."""
         await self._drop()
 
-    async def create(self, topics: Mapping[str, int], *, settings: Mapping[str, str], copies: int) -> None:
+    async def create(
+        self, topics: Mapping[str, int], *, settings: Mapping[str, str], copies: int
+    ) -> dict[str, dict[int, int]]:
         """Make topics with so many partitions; those that there are stay. `copies` of each, or one a broker.
 
-        Returns when brokers know of them, which is a moment after they are made: till then they seem not to be there.
+        Returns their `partitions` once brokers know of them, a moment after they are made: till then they seem not to be
+        there.
         """
 
-        async def create(client: AIOKafkaAdminClient) -> None:
+        async def create(client: AIOKafkaAdminClient) -> dict[str, dict[int, int]]:
             cluster = await _send(client, None, MetadataRequest([], allow_auto_topic_creation=False))
             most = min(copies, len(cluster.brokers))
             wanted = [
@@ -104,10 +111,12 @@ class Admin:
             for name, code, *text in response.topic_errors:
                 if code not in (0, TopicAlreadyExistsError.errno):
                     raise for_code(code)(f"topic {name}: {' '.join(filter(None, text))}")
-            if missing := set(topics) - set(await _partitions(client, list(topics))):
+            found = await _partitions(client, list(topics))
+            if missing := set(topics) - set(found):
                 raise LeaderNotAvailableError(f"topic {', '.join(sorted(missing))} is not known of yet")
+            return found
 
-        await self._do("create topics", create)
+        return await self._do("create topics", create)
 
     async def delete(self, topics: Iterable[str]) -> None:
         """Remove topics; those that there are not are passed over."""

@@ -101,9 +101,7 @@ class KafkaBus:
         self._backoff = Backoff(rng)
         self._admin = Admin(access, rng=rng)
         self._producer = Producer(access)
-        self.dead_letters = Letters(
-            access, self._admin, self._producer, topics=(topics.control, topics.events), observe=observe
-        )
+        self.dead_letters = Letters(access, self._admin, self._producer, topics=topics.shared, observe=observe)
 
         def reading(topic: str, role: str, take: Take) -> Consumer:
             return Consumer(
@@ -143,8 +141,8 @@ class KafkaBus:
 
     async def close(self) -> None:
         """Let go of the connections; where it was opened, leaving it does that."""
-        await self._producer.__aexit__(None, None, None)
-        await self._admin.__aexit__(None, None, None)
+        await self._producer.close()
+        await self._admin.close()
 
     # --- the port ---
 
@@ -156,13 +154,10 @@ class KafkaBus:
         """See `ports.Bus`."""
         readers = _readers(queue)
         names = sorted({*_written(queue), *(topic for topics in readers.values() for topic in topics)})
+        partitions: Mapping[str, Mapping[int, int]] = {}
         if names:
-            await self._admin.create(
-                dict.fromkeys(names, self._topics.data_partitions), settings={}, copies=self._topics.copies
-            )
-        partitions = await self._admin.partitions(names)
-        if missing := [name for name in names if name not in partitions]:
-            raise Unavailable(f"topic {', '.join(missing)} has been removed, or is not known of yet")
+            making = dict.fromkeys(names, self._topics.data_partitions)
+            partitions = await self._admin.create(making, settings={}, copies=self._topics.copies)
         for group, topics in readers.items():
             wanted = [TopicPartition(topic, number) for topic in topics for number in partitions[topic]]
             committed = await self._admin.committed(group, wanted)
@@ -249,11 +244,8 @@ class KafkaBus:
                     await self._look()  # else that is done now and then
         except TimeoutError as error:
             raise Unavailable(f"Kafka does not answer: not within {CHECKING:.0f} s") from error
-        for topic in self._topics.shared:
-            if topic not in found and (self._reading or not self._topics.create):
-                raise Unavailable(
-                    f"there is no topic {topic}; make it, or allow that it is made: QM_KAFKA_CREATE_TOPICS"
-                )
+        if (missing := set(self._topics.shared) - set(found)) and (self._reading or not self._topics.create):
+            raise _absent(missing)
         if self._unfit:
             raise Unavailable("; ".join(f"{finding.message}. {finding.remedy}" for finding in self._unfit))
         if self._reading and self.problem:
@@ -293,7 +285,7 @@ class KafkaBus:
                     making = {topic: count for topic, count in wanted.items() if topic in missing}
                     await self._admin.create(making, settings=keep, copies=self._topics.copies)
                 elif missing & shared:
-                    raise Unavailable(f"there is no topic {', '.join(sorted(missing & shared))}")
+                    raise _absent(missing & shared)
                 self._ensured.set()
                 await self._look()
             except Unavailable as error:
@@ -332,6 +324,11 @@ class KafkaBus:
         if self._receiver is None:
             raise Unavailable("nobody listens yet")
         return self._receiver
+
+
+def _absent(topics: Iterable[str]) -> Unavailable:
+    names = ", ".join(sorted(topics))
+    return Unavailable(f"there is no topic {names}; make it, or allow that it is made: QM_KAFKA_CREATE_TOPICS")
 
 
 def _messages(source: str, records: Sequence[ConsumerRecord]) -> list[Message]:

@@ -336,11 +336,10 @@ class Consumer:
             return
         for tp, (offset, note) in found.items():
             self._begin(tp, note=note, offset=offset)
-            self._partitions[tp].committed = offset
 
     def _begin(self, tp: TopicPartition, *, note: str, offset: int) -> None:
         """Offsets begin at nought in a topic that was deleted and made again, so each life of it has a name of its own."""
-        self._partitions[tp] = _Partition(_source(tp, note), note, max(offset, 0), deque())
+        self._partitions[tp] = _Partition(_source(tp, note), note, max(offset, 0), deque(), committed=offset)
 
     async def revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Partitions that others read from now on: what was read of them is stored and committed, if that is soon."""

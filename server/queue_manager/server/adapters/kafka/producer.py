@@ -58,6 +58,10 @@ class Producer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the connection; leaving it does that."""
         self._drop(self._opened)
         if self._closing:
             await asyncio.wait(self._closing)
