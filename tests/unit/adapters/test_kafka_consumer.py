@@ -27,17 +27,23 @@ TP = TopicPartition("events", 0)
 class Broker:
     """What clients poll, and what they have committed. A poll may be an error."""
 
+    client: Client
+
     def __init__(self) -> None:
         self.polls: deque[Any] = deque()
         self.committed: tuple[int, str] = (-1, "")
         self.end: int | None = 9
+        self.log: Sequence[int] = ()
+        self.knows = asyncio.Event()
+        self.knows.set()
         self.paused: set[TopicPartition] = set()
         self.clients = 0
         self.stopped = 0
 
     async def asked(self, group: str, wanted: Any) -> dict[TopicPartition, tuple[int, str]]:
-        """As `Admin.committed`."""
+        """As `Admin.committed`, once it `knows`."""
         del group
+        await self.knows.wait()
         return dict.fromkeys(wanted, self.committed)
 
 
@@ -50,6 +56,7 @@ class Client:
         self._client = SimpleNamespace(close=self._nothing)
         self._coordinator = SimpleNamespace()
         broker.clients += 1
+        broker.client = self
 
     async def _nothing(self) -> None:
         """End."""
@@ -84,6 +91,16 @@ class Client:
     async def commit(self, offsets: Any) -> None:
         """Remember it."""
         self._broker.committed = (offsets[TP].offset, offsets[TP].metadata)
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Go back, or forth, in the log."""
+        if self._broker.log:
+            self._broker.polls = deque([[each for each in self._broker.log if each >= offset]])
+
+    async def change(self) -> None:
+        """The group's members have changed; the partition stays ours, and is read from before the listener is done."""
+        await self._listener.on_partitions_revoked({TP})
+        await self._listener.on_partitions_assigned({TP})
 
     def paused(self) -> set[TopicPartition]:
         """What is not fetched."""
@@ -194,6 +211,24 @@ async def test_a_client_that_fails_is_made_anew_and_goes_on_from_what_was_commit
         await until(lambda: len(read.taken) == 4)
         await until(lambda: broker.committed[0] == 4)
     assert (broker.clients, broker.stopped, read.events) == (2, 2, ["rebuild"])
+    assert len({source for source, _ in read.taken}) == 1
+
+
+async def test_what_is_read_before_it_is_known_where_to_begin_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library fetches as soon as a partition is ours, while we still ask for its offset and its name."""
+    broker = Broker()
+    async with reading(broker, monkeypatch) as read:
+        broker.polls += [[0, 1]]
+        await until(lambda: broker.committed[0] == 2)
+        broker.log = range(6)
+        broker.knows.clear()
+        changing = asyncio.create_task(broker.client.change())
+        broker.polls += [[2, 3]]
+        await until(lambda: not broker.polls)
+        broker.knows.set()
+        await changing
+        await until(lambda: broker.committed[0] == 6)
+    assert [offset for _, offset in read.taken] == [0, 1, 2, 3, 4, 5]
     assert len({source for source, _ in read.taken}) == 1
 
 

@@ -151,6 +151,7 @@ class Consumer:
         self._backoff = backoff
         self._instance = instance
         self._partitions: dict[TopicPartition, _Partition] = {}
+        self._revocations = 0
         self._client: AIOKafkaConsumer | None = None
         self._failed: Unavailable | None = None
         self._ending = asyncio.Event()
@@ -239,9 +240,12 @@ class Consumer:
         polled = await client.getmany(timeout_ms=int(patience * 1000), max_records=POLLED)
         if self._failed is not None:
             raise self._failed
+        revocations = self._revocations
         for tp, records in polled.items():
+            if revocations != self._revocations:
+                break  # taken away meanwhile; whoever has it now reads it again
             if (known := self._partitions.get(tp)) is None:
-                continue  # taken away meanwhile; whoever has it now reads it again
+                continue  # read before `assigned` has said where it begins, and goes back there
             if records[0].offset < known.position:
                 self._begin(tp, note="", offset=NOTHING)  # the topic was made anew, and begins at nought
                 known = self._partitions[tp]
@@ -336,6 +340,9 @@ class Consumer:
             return
         for tp, (offset, note) in found.items():
             self._begin(tp, note=note, offset=offset)
+            with suppress(IllegalStateError):  # the next change has come already
+                assert self._client is not None
+                self._client.seek(tp, max(offset, 0))  # the library may have gone ahead; where nought is no more, it knows
 
     def _begin(self, tp: TopicPartition, *, note: str, offset: int) -> None:
         """Offsets begin at nought in a topic that was deleted and made again, so each life of it has a name of its own."""
@@ -343,6 +350,7 @@ class Consumer:
 
     async def revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Partitions that others read from now on: what was read of them is stored and committed, if that is soon."""
+        self._revocations += 1
         gone = {tp: self._partitions[tp] for tp in revoked if tp in self._partitions}
         waiting = [batch.stored for known in gone.values() for batch in known.unstored]
         if waiting:
