@@ -11,8 +11,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from queue_manager.server.settings.checks import ELSEWHERE
-from queue_manager.server.settings.groups import GROUPS
+from queue_manager.server.settings.groups import GATEWAY, GROUPS
 from queue_manager.server.settings.kinds import format_duration, format_size, parse_size
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -23,10 +22,9 @@ def table() -> str:
     """The table in Markdown, ending in a line break."""
     rows = [
         (str(field.validation_alias), shown_default(field), field.description or "")
-        for group in GROUPS
+        for group in dict.fromkeys((*GROUPS, *GATEWAY))
         for field in group.model_fields.values()
     ]
-    rows += [(name, default, meaning) for name, (default, meaning) in ELSEWHERE.items()]
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     lines += [f"| `{name}` | {f'`{default}`' if default else '–'} | {meaning} |" for name, default, meaning in rows]
     return "\n".join(lines) + "\n"
@@ -34,7 +32,7 @@ def table() -> str:
 
 def shown_default(field: FieldInfo) -> str:
     """The default as one would write it."""
-    if field.default is None:
+    if field.default is None or field.default == ():
         return ""
     if isinstance(field.default, float):
         return format_duration(field.default)

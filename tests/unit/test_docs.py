@@ -17,8 +17,7 @@ from queue_manager.client.cli.app import app
 from queue_manager.server.adapters.local.command import TOPICS_VARIABLE
 from queue_manager.server.domain import errors
 from queue_manager.server.observability.metrics import Metrics
-from queue_manager.server.settings.checks import ELSEWHERE
-from queue_manager.server.settings.groups import GROUPS
+from queue_manager.server.settings.groups import GATEWAY, GROUPS
 from queue_manager.v1 import queue_pb2, service_pb2, target_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,8 +91,8 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_every_setting_that_is_named_exists() -> None:
     """Variables that begin with QM_, read by the server, the client, queuectl or local workers."""
-    known = {str(field.validation_alias) for group in GROUPS for field in group.model_fields.values()}
-    known |= {*ELSEWHERE, "QM_SERVER", "QM_HTTP_LISTEN", TOPICS_VARIABLE, QUEUECTL_DEBUG}
+    known = {str(field.validation_alias) for group in (*GROUPS, *GATEWAY) for field in group.model_fields.values()}
+    known |= {TOPICS_VARIABLE, QUEUECTL_DEBUG}
     assert [found for found in by_page(r"\bQM_[A-Z_]*[A-Z]\b") if found[1] not in known] == []
 
 

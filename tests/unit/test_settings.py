@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_manager.server.settings import ListenAddress, Settings, SettingsError, load_settings
-from queue_manager.server.settings.checks import ELSEWHERE
-from queue_manager.server.settings.groups import GROUPS
+from queue_manager.server.settings.groups import GATEWAY, GROUPS
 from queue_manager.server.settings.kinds import format_duration, format_size, parse_duration, parse_size
 
 OURS = (
@@ -397,8 +396,8 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 def test_every_variable_is_described_and_stands_once() -> None:
     """The descriptions are the documentation."""
-    fields = [field for group in GROUPS for field in group.model_fields.values()]
-    names = [str(field.validation_alias) for field in fields] + list(ELSEWHERE)
+    fields = [field for group in dict.fromkeys((*GROUPS, *GATEWAY)) for field in group.model_fields.values()]
+    names = [str(field.validation_alias) for field in fields]
     assert len(names) == len(set(names))
     assert all(field.description and field.description.endswith(".") for field in fields)
     assert not any("|" in (field.description or "") for field in fields)
@@ -408,8 +407,12 @@ def test_the_table_has_every_variable() -> None:
     """As the script prints it for README."""
     script = ROOT / "scripts" / "configuration_table.py"
     table = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60).stdout
-    names = [str(field.validation_alias) for group in GROUPS for field in group.model_fields.values()]
-    for name in [*names, *ELSEWHERE]:
+    names = [
+        str(field.validation_alias)
+        for group in dict.fromkeys((*GROUPS, *GATEWAY))
+        for field in group.model_fields.values()
+    ]
+    for name in names:
         assert f"| `{name}` |" in table
     assert "| `QM_RETENTION` | `30d` |" in table
     assert "| `QM_MAX_MESSAGE_BYTES` | `1MiB` |" in table

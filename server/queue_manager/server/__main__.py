@@ -1,4 +1,4 @@
-"""`queue-manager`: the command that runs the server."""
+"""`queue-manager`: the command that runs the server, and the gateway in front of it."""
 
 from __future__ import annotations
 
@@ -74,6 +74,45 @@ def serve(
     raise typer.Exit(any(found.values()))
 
 
+@app.command()
+def gateway() -> None:
+    """Serve HTTP/JSON in front of a server until SIGTERM or Ctrl-C.
+
+    A process without state, which calls the server at QM_SERVER by gRPC: the REST paths, live streams, the API's
+    documentation with Swagger UI at /docs, a live page at /, /health/live, /health/ready, /health/startup and /metrics.
+    The line `serving` in its log says where. Exit codes are those of `serve`.
+    """
+    from queue_manager.gateway.app import CannotListen  # noqa: PLC0415
+    from queue_manager.gateway.app import serve as run  # noqa: PLC0415
+    from queue_manager.gateway.options import Options  # noqa: PLC0415
+    from queue_manager.server.domain.errors import QueueManagerError  # noqa: PLC0415
+    from queue_manager.server.observability.logging import configure  # noqa: PLC0415
+    from queue_manager.server.settings import load_gateway_settings  # noqa: PLC0415
+
+    try:
+        settings, logging, notices = load_gateway_settings()
+        configure(logging.format, logging.level)
+        options = Options(
+            host=settings.listen.host,
+            port=settings.listen.port,
+            server=settings.server,
+            origins=settings.origins,
+            hosts=settings.hosts,
+            timeout=settings.timeout,
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout=settings.body_timeout,
+            version=version(DISTRIBUTION),
+        )
+        with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+            runner.run(run(options, notices=notices))
+    except CannotListen as error:
+        print(f"queue-manager cannot start: {error}; QM_HTTP_LISTEN says where it listens", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(EXIT_CANNOT_START) from None
+    except QueueManagerError as error:
+        print(f"queue-manager cannot start: {error}", file=sys.stderr)  # noqa: T201 - also where no log is set up
+        raise typer.Exit(EXIT_CANNOT_START) from None
+
+
 class Part(StrEnum):
     """What can be probed."""
 
@@ -135,7 +174,7 @@ def main() -> None:
     try:
         import structlog  # noqa: F401, PLC0415
     except ImportError:
-        sys.exit("queue-manager: the server is not installed; pip install 'streamforge-queue-manager[server]'")
+        sys.exit("queue-manager: the server is not installed; pip install 'streamforge-queue-manager[server,gateway]'")
     app()
 
 

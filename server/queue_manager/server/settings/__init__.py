@@ -8,7 +8,7 @@ what they mean together in `checks`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,10 +19,12 @@ from queue_manager.server.domain.launch import ARANGO_PASSWORD, KAFKA_PASSWORD
 from queue_manager.server.domain.timings import Timings
 from queue_manager.server.settings.checks import Problem, SettingsError, check, read_environment, unread
 from queue_manager.server.settings.groups import (
+    GATEWAY,
     GROUPS,
     ArangoSettings,
     CatalogueSettings,
     ControllerSettings,
+    GatewaySettings,
     Group,
     GrpcSettings,
     ImageSettings,
@@ -40,6 +42,7 @@ __all__ = [
     "ArangoSettings",
     "CatalogueSettings",
     "ControllerSettings",
+    "GatewaySettings",
     "GrpcSettings",
     "ImageSettings",
     "KafkaSettings",
@@ -52,6 +55,7 @@ __all__ = [
     "StorageSettings",
     "WatchSettings",
     "WorkerSettings",
+    "load_gateway_settings",
     "load_settings",
 ]
 
@@ -116,22 +120,18 @@ class Settings:
         )
 
 
+def load_gateway_settings(env_file: Path = Path(".env")) -> tuple[GatewaySettings, LoggingSettings, Sequence[str]]:
+    """What the gateway is told, read in the same way, and what is odd but no error. Raises `SettingsError`.
+
+    What is wrong with the server's variables is the server's business.
+    """
+    groups, notices = _load(GATEWAY, env_file, [])
+    return _of(groups, GatewaySettings), _of(groups, LoggingSettings), notices
+
+
 def load_settings(env_file: Path = Path(".env")) -> Settings:
     """Read the process environment and `env_file`, if it exists. Raises `SettingsError` with every problem at once."""
-    present = read_environment(env_file)
-    variables = [field.validation_alias for group in GROUPS for field in group.model_fields.values()]
-    problems = {problem.variable: problem for problem in check(present)}
-    groups: dict[type[Group], Group] = {}
-    for group in GROUPS:
-        try:
-            groups[group] = group(_env_file=env_file)  # type: ignore[call-arg]  # BaseSettings takes it
-        except ValidationError as error:
-            for details in error.errors(include_url=False, include_input=False):
-                problem = Problem.from_pydantic(details)
-                problems.setdefault(problem.variable, problem)
-    if problems:
-        order = {name: place for place, name in enumerate(variables)}
-        raise SettingsError(sorted(problems.values(), key=lambda problem: order.get(problem.variable, len(order))))
+    groups, notices = _load(GROUPS, env_file, check(read_environment(env_file)))
     return Settings(
         grpc=_of(groups, GrpcSettings),
         metrics=_of(groups, MetricsSettings),
@@ -145,8 +145,34 @@ def load_settings(env_file: Path = Path(".env")) -> Settings:
         kafka=_of(groups, KafkaSettings),
         arango=_of(groups, ArangoSettings),
         image=_of(groups, ImageSettings),
-        notices=unread(present, known=[str(name) for name in variables]),
+        notices=notices,
     )
+
+
+def _load(
+    wanted: Sequence[type[Group]], env_file: Path, found: Iterable[Problem]
+) -> tuple[Mapping[type[Group], Group], Sequence[str]]:
+    """The groups, and what is odd. `found`: problems that are known already."""
+    variables = [name for group in wanted for name in variables_of(group)]
+    problems = {problem.variable: problem for problem in found}
+    groups: dict[type[Group], Group] = {}
+    for group in wanted:
+        try:
+            groups[group] = group(_env_file=env_file)  # type: ignore[call-arg]  # BaseSettings takes it
+        except ValidationError as error:
+            for details in error.errors(include_url=False, include_input=False):
+                problem = Problem.from_pydantic(details)
+                problems.setdefault(problem.variable, problem)
+    if problems:
+        order = {name: place for place, name in enumerate(variables)}
+        raise SettingsError(sorted(problems.values(), key=lambda problem: order.get(problem.variable, len(order))))
+    known = [name for group in dict.fromkeys((*GROUPS, *GATEWAY)) for name in variables_of(group)]
+    return groups, unread(read_environment(env_file), known)
+
+
+def variables_of(group: type[Group]) -> Sequence[str]:
+    """The names of a group's variables."""
+    return [str(field.validation_alias) for field in group.model_fields.values()]
 
 
 def _of(groups: Mapping[type[Group], Group], kind: type[G]) -> G:

@@ -18,12 +18,6 @@ from pydantic_core import ErrorDetails
 
 from queue_manager.server.domain.errors import QueueManagerError
 
-ELSEWHERE: Final = {
-    "QM_HTTP_LISTEN": ("127.0.0.1:8080", "Address of the HTTP gateway, which joins in a later version; not read yet."),
-    "QM_SERVER": ("127.0.0.1:50051", "The server that the client and `queuectl` call; the server does not read it."),
-}
-"""Variables of ours that the server does not read: default and meaning."""
-
 _ARANGO: Final = ("ARANGO_URL", "ARANGO_DB", "ARANGO_USER", "ARANGO_PASSWORD")
 _KAFKA_SECURITY: Final = ("KAFKA_USER", "KAFKA_PASSWORD", "CA_PATH")
 _KAFKA_OWN: Final = (
@@ -100,10 +94,9 @@ def check(present: Mapping[str, str]) -> Iterator[Problem]:
 
 def unread(present: Mapping[str, str], known: Sequence[str]) -> Sequence[str]:
     """A sentence for each variable that begins like ours and that nobody reads: most likely a slip of the pen."""
-    names = [*known, *ELSEWHERE]
     found = []
-    for name in sorted(name for name in present if name.startswith("QM_") and name not in names):
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    for name in sorted(name for name in present if name.startswith("QM_") and name not in known):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
         found.append(f"{name} is set, but nothing reads it" + (f"; did you mean {near[0]}?" if near else ""))
     return found
 

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from queue_manager.server.settings.kinds import (
     Duration,
+    Listed,
     Listen,
     ListenAddress,
     Lowered,
@@ -359,6 +360,47 @@ class LoggingSettings(Group):
     )
 
 
+class GatewaySettings(Group):
+    """The HTTP gateway, a process of its own."""
+
+    listen: Listen = variable(
+        "QM_HTTP_LISTEN",
+        ListenAddress("127.0.0.1", 8080),
+        "Address of the gateway (`queue-manager gateway`), `host:port`. Port 0 picks a free one and logs it. Loopback by "
+        "default, because calls are not authenticated yet.",
+    )
+    server: str = variable(
+        "QM_SERVER",
+        "127.0.0.1:50051",
+        "The server that the client, `queuectl` and the gateway call; the server does not read it.",
+    )
+    origins: Listed = variable(
+        "QM_HTTP_CORS_ORIGINS",
+        (),
+        "Origins of other sites whose pages may call the gateway, e.g. `https://board.example.com`, separated by commas; "
+        "`*` for any. Default: none.",
+    )
+    hosts: Listed = variable(
+        "QM_HTTP_HOSTS",
+        (),
+        "Names by which the gateway is called, separated by commas; requests for another `Host` are refused. Default: any, "
+        "and where it listens on loopback `localhost`, `127.0.0.1` and `[::1]`.",
+    )
+    timeout: PositiveDuration = variable(
+        "QM_HTTP_TIMEOUT",
+        30.0,
+        "How long a call through the gateway may take where the request has no `Grpc-Timeout`. Streams have no limit.",
+    )
+    max_body_bytes: Size = variable(
+        "QM_HTTP_MAX_BODY_BYTES", 2 * 2**20, "Largest body of a request to the gateway; larger ones get 413."
+    )
+    body_timeout: PositiveDuration = variable(
+        "QM_HTTP_BODY_TIMEOUT",
+        10.0,
+        "How long a body may take to come; slower ones get 408. As long may a new connection take for its first request.",
+    )
+
+
 GROUPS: Final[tuple[type[Group], ...]] = (
     GrpcSettings,
     MetricsSettings,
@@ -373,4 +415,7 @@ GROUPS: Final[tuple[type[Group], ...]] = (
     ArangoSettings,
     ImageSettings,
 )
-"""In the order in which they are documented."""
+"""What the server reads, in the order in which they are documented."""
+
+GATEWAY: Final[tuple[type[Group], ...]] = (GatewaySettings, LoggingSettings)
+"""What the gateway reads."""

@@ -342,7 +342,9 @@ class Consumer:
             self._begin(tp, note=note, offset=offset)
             with suppress(IllegalStateError):  # the next change has come already
                 assert self._client is not None
-                self._client.seek(tp, max(offset, 0))  # the library may have gone ahead; where nought is no more, it knows
+                self._client.seek(
+                    tp, max(offset, 0)
+                )  # the library may have gone ahead; where nought is no more, it knows
 
     def _begin(self, tp: TopicPartition, *, note: str, offset: int) -> None:
         """Offsets begin at nought in a topic that was deleted and made again, so each life of it has a name of its own."""

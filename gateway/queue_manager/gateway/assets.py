@@ -1,0 +1,48 @@
+"""The files of the pages, read once: nothing is looked up on disk for a request, so no path leads anywhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Final
+
+TEXT: Final = ("text/", "application/javascript", "application/json", "image/svg+xml")
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file."""
+
+    content: bytes
+    content_type: str
+    etag: str
+    is_page: bool
+
+
+def load() -> Mapping[str, Asset]:
+    """By the path that they are served under, below `/static/`."""
+    root = resources.files("queue_manager.gateway") / "static"
+    return {name: _asset(name, file.read_bytes()) for name, file in _files(root, "")}
+
+
+def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
+    for entry in folder.iterdir():
+        name = f"{prefix}{entry.name}"
+        if entry.is_dir():
+            yield from _files(entry, f"{name}/")
+        else:
+            yield name, entry
+
+
+def _asset(name: str, content: bytes) -> Asset:
+    kind = {"js": "text/javascript", "yaml": "application/yaml"}.get(name.rpartition(".")[2]) or mimetypes.guess_type(
+        name
+    )[0]
+    kind = kind or "application/octet-stream"
+    is_text = kind.startswith(TEXT)
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return Asset(content, f"{kind}; charset=utf-8" if is_text else kind, f'"{digest}"', is_page=kind == "text/html")

@@ -1,0 +1,228 @@
+"""Answers every request: the gateway's own paths, then the contract's.
+
+One place turns what goes wrong into the error model, sets the headers that every answer has, and counts.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from time import perf_counter
+from typing import Final
+
+import grpc
+import structlog
+from aiohttp import web
+from google.rpc import status_pb2
+
+from queue_manager.gateway import body, guard, health
+from queue_manager.gateway import status as statuses
+from queue_manager.gateway.assets import Asset
+from queue_manager.gateway.endpoints import Endpoint, Endpoints, allowed
+from queue_manager.gateway.guard import Guard
+from queue_manager.gateway.hub import Failed
+from queue_manager.gateway.metrics import CONTENT_TYPE, Metrics
+from queue_manager.gateway.options import Options
+from queue_manager.gateway.path_template import BadPath, decode
+from queue_manager.gateway.problems import Malformed, MethodNotAllowed, Refused, Violation
+from queue_manager.gateway.streaming import Streams, form_of, resume
+from queue_manager.gateway.upstream import Upstream, metadata_of, timeout_of
+
+log = structlog.get_logger(__name__)
+
+JSON: Final = "application/json"
+MOST_PARAMETERS: Final = 1000
+_API: Final = guard.SECURITY | {"Content-Security-Policy": guard.API_POLICY, "Cache-Control": "no-store"}
+_PAGE: Final = guard.SECURITY | {"Content-Security-Policy": guard.PAGE_POLICY, "Cache-Control": "no-cache"}
+
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Gateway:
+    """The handler of all requests."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        upstream: Upstream,
+        endpoints: Endpoints,
+        streams: Streams,
+        assets: Mapping[str, Asset],
+        documents: Mapping[str, Answer],
+        metrics: Metrics,
+    ) -> None:
+        """`documents`: what else is answered to a GET, by path."""
+        self._options = options
+        self._upstream = upstream
+        self._endpoints = endpoints
+        self._streams = streams
+        self._assets = assets
+        self._documents = documents
+        self._metrics = metrics
+        loopback = options.host in {"127.0.0.1", "::1", "localhost"}
+        self._guard = Guard(origins=options.origins, hosts=options.hosts or (guard.LOOPBACK if loopback else ()))
+
+    async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request."""
+        began = perf_counter()
+        what, headers = "none", dict(_API)
+        try:
+            headers |= self._guard.cors(http.headers)
+            if request_id := http.headers.get("X-Request-Id"):
+                headers["X-Request-Id"] = request_id
+            self._guard.check(http.method, http.headers)
+            path, query = _split(http)
+            if own := self._own(path):
+                what, answer = own
+                response = await self._answer_own(http, answer, headers)
+            elif http.method == "OPTIONS":
+                response = self._options_of(http, path, headers)
+            else:
+                endpoint, segments = self._endpoints.find(http.method, path)
+                what = endpoint.method.name
+                response = await self._call(http, endpoint, segments, query, headers)
+        except Refused as refused:
+            response = _error(statuses.of_refusal(refused), headers | refused.headers, refused.http_status)
+        except Failed as failed:
+            response = _error(failed.status, headers)
+        except grpc.aio.AioRpcError as error:
+            response = _error(statuses.of_call(error, server=self._upstream.server), headers)
+        except ConnectionError:
+            raise
+        except Exception:
+            response = _error(_bug(), headers)
+        self._metrics.requests.labels(what, str(response.status)).inc()
+        if isinstance(response, web.Response):
+            self._metrics.durations.labels(what).observe(perf_counter() - began)
+        return response
+
+    async def _call(
+        self,
+        http: web.BaseRequest,
+        endpoint: Endpoint,
+        segments: Sequence[str],
+        query: Sequence[tuple[str, str]],
+        headers: dict[str, str],
+    ) -> web.StreamResponse:
+        """Call the method that a path is bound to."""
+        options, method = self._options, endpoint.method
+        form = form_of(http.headers) if method.streams else None
+        timeout = timeout_of(http.headers)
+        sent = await body.read(http, limit=options.max_body_bytes, timeout=options.body_timeout)
+        if sent and not endpoint.takes_body:
+            raise Malformed([Violation("", f"{http.method} takes no body here")])
+        request = endpoint.request(segments, query, sent)
+        metadata = metadata_of(http.headers, http.remote)
+        if form is not None:
+            resume(request, endpoint.resumes, http.headers)
+            with self._metrics.streams.labels(method.name).track_inprogress():
+                return await self._streams.answer(
+                    http, endpoint, request, metadata, form=form, timeout=timeout, headers=headers
+                )
+        raw = await self._upstream.unary(
+            method.path, request.SerializeToString(), metadata, options.timeout if timeout is None else timeout
+        )
+        answer = method.response.FromString(raw)
+        if endpoint.has_etag:
+            headers["ETag"] = etag = endpoint.etag(answer)
+            headers["Cache-Control"] = "no-cache"  # keep it, and ask each time whether it still holds
+            if _matches(http.headers.getall("If-None-Match", []), etag):
+                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return web.Response(body=endpoint.answer(answer), headers=headers, content_type=JSON)
+
+    def _options_of(self, http: web.BaseRequest, path: str, headers: dict[str, str]) -> web.Response:
+        try:
+            self._endpoints.find("OPTIONS", path)
+        except MethodNotAllowed as known:
+            return self._allow(http, known.headers["Allow"], headers)
+        raise AssertionError("no method of a contract is called OPTIONS")
+
+    def _allow(self, http: web.BaseRequest, allow: str, headers: dict[str, str]) -> web.Response:
+        found = {**headers, "Allow": allow, **self._guard.preflight(http.headers, allow)}
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers=found)
+
+    def _own(self, path: str) -> tuple[str, Answer] | None:
+        """What one of the gateway's own paths is counted as, and who answers it."""
+        if answer := self._documents.get(path):
+            return "document", answer
+        if path == "/metrics":
+            return "metrics", self._metrics_text
+        if path.startswith("/health/") and (probe := path.removeprefix("/health/")) in health.PROBES:
+            return "health", lambda http: self._health(http, probe)
+        name = {"/": "index.html", "/docs": "docs.html"}.get(path, path.removeprefix("/static/"))
+        if (asset := self._assets.get(name)) and (path in {"/", "/docs"} or path.startswith("/static/")):
+            return "static", lambda http: _asset(http, asset)
+        return None
+
+    async def _answer_own(self, http: web.BaseRequest, answer: Answer, headers: dict[str, str]) -> web.StreamResponse:
+        allow = allowed({"GET"})
+        if http.method == "OPTIONS":
+            return self._allow(http, allow, headers)
+        if http.method not in {"GET", "HEAD"}:
+            raise MethodNotAllowed(f"{http.method} is not allowed here; {allow} are", headers={"Allow": allow})
+        response = await answer(http)
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    async def _health(self, _: web.BaseRequest, probe: str) -> web.Response:
+        well, text = await health.look(probe, self._upstream)
+        return web.Response(
+            body=text, status=HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, content_type=JSON
+        )
+
+    async def _metrics_text(self, _: web.BaseRequest) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _asset(http: web.BaseRequest, asset: Asset) -> web.Response:
+    headers = (_PAGE if asset.is_page else guard.SECURITY | {"Cache-Control": "no-cache"}) | {"ETag": asset.etag}
+    if _matches(http.headers.getall("If-None-Match", []), asset.etag):
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return web.Response(body=asset.content, headers=headers | {"Content-Type": asset.content_type})
+
+
+def _split(http: web.BaseRequest) -> tuple[str, list[tuple[str, str]]]:
+    """The path as it was sent, and the query, decoded. Raises `Malformed`."""
+    target = http.raw_path if http.raw_path.startswith("/") else http.rel_url.raw_path_qs
+    path, _, query = target.partition("#")[0].partition("?")
+    if not query:
+        return path, []
+    parts = query.split("&")
+    if len(parts) > MOST_PARAMETERS:
+        raise Malformed([Violation("", f"more than {MOST_PARAMETERS} query parameters")])
+    found, wrong = [], []
+    for part in filter(None, parts):
+        name, _, value = part.replace("+", " ").partition("=")
+        try:
+            found.append((decode(name), decode(value)))
+        except BadPath as error:
+            wrong.append(Violation(name, str(error)))
+    if wrong:
+        raise Malformed(wrong)
+    return path, found
+
+
+def _matches(given: Sequence[str], etag: str) -> bool:
+    """Whether a client has this version already (RFC 9110, section 13.1.2: compared weakly)."""
+    wanted = etag.removeprefix("W/")
+    return any(each.strip() == "*" or each.strip().removeprefix("W/") == wanted for each in ",".join(given).split(","))
+
+
+def _bug() -> status_pb2.Status:
+    """What a client is told of a bug of ours; the log has the rest."""
+    error_id = secrets.token_hex(8)
+    log.exception("a request has failed", error_id=error_id)
+    text = f"internal error; the gateway's log has it under error_id {error_id}"
+    return statuses.made(grpc.StatusCode.INTERNAL, "INTERNAL", text, error_id=error_id)
+
+
+def _error(status: status_pb2.Status, headers: Mapping[str, str], http_status: int | None = None) -> web.Response:
+    return web.Response(
+        body=statuses.to_json(status),
+        status=http_status or statuses.http_status(status),
+        headers={**headers, **statuses.headers(status)},
+        content_type=JSON,
+    )
