@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test simulate bench bench-kubernetes bench-kafka integration image lint format types protos check-generated docs clean
+.PHONY: help setup run demo test simulate bench bench-kubernetes bench-kafka bench-gateway integration image lint format types protos check-generated docs clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench-kubernetes: $(STAMP) ## Measure with Jobs on the Kubernetes that KUBECONFI
 
 bench-kafka: $(STAMP) ## Measure what goes over the Kafka that KAFKA_BOOTSTRAP_SERVERS names, beside a bare consumer: [ONLY=...] [SHORT=1]
 	@$(BIN)/python -m bench.kafka $(if $(SHORT),--short) $(ONLY)
+
+bench-gateway: $(STAMP) ## Measure the HTTP gateway beside a bare aiohttp handler, and a thousand watchers: [ONLY=...] [SHORT=1]
+	@$(BIN)/python -m bench.gateway $(if $(SHORT),--short) $(ONLY)
 
 integration: $(STAMP) ## Run the tests that need real servers; each says what it skips and why
 	$(BIN)/pytest -m integration -ra

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -17,6 +20,20 @@ from queue_manager.gateway.problems import Malformed, MethodNotAllowed, NoSuchPa
 from queue_manager.gateway.query import Parameters, put_text
 from queue_manager.gateway.router import Router
 from queue_manager.gateway.strict_json import parse
+
+REMEMBERED: Final = 128
+"""Answers of an endpoint."""
+REMEMBERED_SIZE: Final = 2**15
+"""Bytes of a response, at most; its JSON is two or three times that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A response, written down."""
+
+    body: bytes
+    etag: str
+    """Empty where there is none."""
 
 
 class Endpoint:
@@ -39,6 +56,7 @@ class Endpoint:
         response = contract.pool.FindMessageTypeByName(self.method.response.DESCRIPTOR.full_name)
         answered = response.fields_by_name[binding.response_body].message_type if binding.response_body else response
         self.has_etag = binding.http_method == "GET" and not self.method.streams and has_revision(answered)
+        self._remember = lru_cache(maxsize=REMEMBERED)(self._answered)
         self.writer = Writer(response, encoder)
         self.resumes = request.fields_by_name[AFTER] if self.method.streams and is_watch(request, response) else None
         """The field that a watch is resumed by; None: it is no watch."""
@@ -82,16 +100,18 @@ class Endpoint:
         if was_set and before != getattr(holder, field.name):
             reader.wrong(path, f"is {before!r} in the body and {text!r} in the path; leave it out of the body")
 
-    def answer(self, response: Message) -> bytes:
-        """A response as JSON."""
-        if self.binding.response_body:
-            return self._encoder.field_to_json(response, self.binding.response_body)
-        return self._encoder.to_json(response)
+    def answer(self, raw: bytes) -> Answered:
+        """What is answered for a response. Of a resource with a revision the newest are remembered: pollers ask again."""
+        return self._remember(raw) if self.has_etag and len(raw) <= REMEMBERED_SIZE else self._answered(raw)
 
-    def etag(self, response: Message) -> str:
-        """By the revision. Weak: another version of the gateway may write the same revision otherwise."""
-        answered = getattr(response, self.binding.response_body) if self.binding.response_body else response
-        return f'W/"{getattr(answered, REVISION)}"'
+    def _answered(self, raw: bytes) -> Answered:
+        response = self.method.response.FromString(raw)
+        field = self.binding.response_body
+        body = self._encoder.field_to_json(response, field) if field else self._encoder.to_json(response)
+        if not self.has_etag:
+            return Answered(body, "")
+        # Weak: another version of the gateway may write the same revision otherwise.
+        return Answered(body, f'W/"{getattr(getattr(response, field) if field else response, REVISION)}"')
 
 
 class Endpoints:

@@ -124,13 +124,14 @@ class Gateway:
         raw = await self._upstream.unary(
             method.path, request.SerializeToString(), metadata, options.timeout if timeout is None else timeout
         )
-        answer = method.response.FromString(raw)
-        if endpoint.has_etag:
-            headers["ETag"] = etag = endpoint.etag(answer)
+        answer = endpoint.answer(raw)
+        if answer.etag:
+            headers["ETag"] = answer.etag
             headers["Cache-Control"] = "no-cache"  # keep it, and ask each time whether it still holds
-            if _matches(http.headers.getall("If-None-Match", []), etag):
+            if _matches(http.headers.getall("If-None-Match", ()), answer.etag):
                 return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return web.Response(body=endpoint.answer(answer), headers=headers, content_type=JSON)
+        headers["Content-Type"] = JSON
+        return web.Response(body=answer.body, headers=headers)
 
     def _options_of(self, http: web.BaseRequest, path: str, headers: dict[str, str]) -> web.Response:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
@@ -50,6 +51,10 @@ class Metrics:
             "Watches that the server had cut, and that were tried again from the last revision.",
             registry=self.registry,
         )
+
+        # prometheus_client takes a lock and builds a key for every look-up; ours are few.
+        self.requests.labels = cache(self.requests.labels)  # type: ignore[method-assign]
+        self.durations.labels = cache(self.durations.labels)  # type: ignore[method-assign]
 
     def hub_opened(self) -> None:
         """See `hub.Observer`."""

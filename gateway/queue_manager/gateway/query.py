@@ -43,18 +43,18 @@ class Parameters:
         for path, (name, values) in by_field.items():
             *parents, field = self._fields[path]
             holder = message
+            other = ""
             for parent in parents:
+                other = other or _other(holder, parent)
                 holder = getattr(holder, parent.name)
+            if other := other or _other(holder, field):
+                reader.wrong(name, f"cannot be given together with {other}")
+            elif len(values) > 1 and not field.is_repeated:
+                reader.wrong(name, f"is given {len(values)} times, and takes one value")
+            else:
                 holder.SetInParent()
-            if field.is_repeated:
                 for value in values:
                     put_text(reader, holder, field, value, name)
-            elif len(values) > 1:
-                reader.wrong(name, f"is given {len(values)} times, and takes one value")
-            elif field.containing_oneof is not None and holder.WhichOneof(field.containing_oneof.name):
-                reader.wrong(name, f"cannot be given together with {holder.WhichOneof(field.containing_oneof.name)}")
-            else:
-                put_text(reader, holder, field, values[0], name)
 
     def _unknown(self, name: str) -> str:
         if not self._names:
@@ -62,6 +62,13 @@ class Parameters:
         near = difflib.get_close_matches(name, self._names, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(self._names)}"
         return f"no such query parameter{hint}"
+
+
+def _other(holder: Message, field: FieldDescriptor) -> str:
+    """The field that stands in this one's place, where only one of several may be set."""
+    group = field.containing_oneof
+    chosen = None if group is None else holder.WhichOneof(group.name)
+    return "" if chosen is None or chosen == field.name else str(chosen)
 
 
 def put_text(reader: Reader, holder: Message, field: FieldDescriptor, text: str, name: str) -> None:

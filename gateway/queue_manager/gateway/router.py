@@ -6,7 +6,7 @@ takes the verb for a part of its last segment. So `/queues/list` is never a queu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from queue_manager.gateway.path_template import ONE, REST, PathTemplate, decode
@@ -58,32 +58,31 @@ class Router(Generic[B]):
 
         Raises `path_template.BadPath` where the path is not well percent-encoded.
         """
-        allowed: set[str] = set()
-        for segments, methods in self._all(raw_path.split("/")[1:]):
-            if http_method in methods:
-                return methods[http_method], segments
-            allowed.update(methods)
-        return frozenset(allowed)
-
-    def _all(self, segments: list[str]) -> Iterator[tuple[Sequence[str], Mapping[str, B]]]:
+        segments = raw_path.split("/")[1:]
+        readings: list[tuple[list[str], str]] = [(segments, "")]
         head, colon, verb = segments[-1].rpartition(":")
-        if colon and head:
-            named = [*segments[:-1], head]
-            for bindings in self._at(self._root, named, 0):
-                if verb and (methods := bindings.get(decode(verb))):
-                    yield named, methods
-        for bindings in self._at(self._root, segments, 0):
-            if methods := bindings.get(""):
-                yield segments, methods
+        if colon and head and verb:
+            readings.insert(0, ([*segments[:-1], head], decode(verb)))
+        others: set[str] = set()
+        for read, read_verb in readings:
+            nodes: list[_Node[B]] = []
+            _collect(self._root, read, 0, nodes)
+            for node in nodes:
+                methods = node.bindings.get(read_verb, {})
+                if http_method in methods:
+                    return methods[http_method], read
+                others.update(methods)
+        return frozenset(others)
 
-    def _at(self, node: _Node[B], segments: Sequence[str], index: int) -> Iterator[Mapping[str, dict[str, B]]]:
-        if index == len(segments):
-            if node.bindings:
-                yield node.bindings
-        elif segment := segments[index]:
-            if literal := node.literals.get(decode(segment)):
-                yield from self._at(literal, segments, index + 1)
-            if node.one:
-                yield from self._at(node.one, segments, index + 1)
-        if node.rest and all(segments[index:]):
-            yield node.rest.bindings
+
+def _collect(node: _Node[B], segments: Sequence[str], index: int, found: list[_Node[B]]) -> None:
+    """All nodes that the segments lead to, the best first."""
+    if index == len(segments):
+        found.append(node)
+    elif segment := segments[index]:
+        if literal := node.literals.get(decode(segment)):
+            _collect(literal, segments, index + 1, found)
+        if node.one:
+            _collect(node.one, segments, index + 1, found)
+    if node.rest and all(segments[index:]):
+        found.append(node.rest)
