@@ -66,11 +66,13 @@ protos: $(STAMP) ## Generate gen/ from protos/
 docs: $(STAMP) ## Write the generated parts of the documentation
 	$(BIN)/python scripts/configuration_table.py --write
 	$(BIN)/python scripts/metrics_reference.py --write
+	$(BIN)/python scripts/openapi_document.py --write
 
 check-generated: $(STAMP) ## Fail where generated code or documentation is stale
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/configuration_table.py --check
 	$(BIN)/python scripts/metrics_reference.py --check
+	$(BIN)/python scripts/openapi_document.py --check
 
 clean: ## Remove what the verbs made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

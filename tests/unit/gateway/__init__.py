@@ -1,0 +1,1 @@
+"""The gateway: HTTP and JSON in front of gRPC."""
