@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REDOCLY := 2.77.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test simulate bench bench-kubernetes bench-kafka integration image lint format types protos check-generated docs clean
+.PHONY: help setup run demo test simulate bench bench-kubernetes bench-kafka integration image lint lint-openapi format types protos check-generated docs clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,10 @@ lint: $(STAMP) ## Style, import layers, the contract's style
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
+
+lint-openapi: ## Style of docs/openapi.yaml, by Redocly from npm; skipped where there is no npx
+	@if command -v npx >/dev/null; then npx --yes @redocly/cli@$(REDOCLY) lint docs/openapi.yaml; \
+	else echo "lint-openapi is skipped: there is no npx here, which comes with Node.js"; fi
 
 format: $(STAMP) ## Format the code and the contract
 	$(BIN)/ruff check --fix .

@@ -163,6 +163,7 @@ def test_a_body_that_proto_reads_fits(body: Any) -> None:
         {**BODY, "symbol": 5},
         {**BODY, "failure_policy": "STOP_ALL"},
         {**BODY, "start_timeout": "5m"},
+        {**BODY, "start_timeout": "999999999999s"},
         {**BODY, "requests": []},
         {**BODY, "requests": [{"target": "t", "type": "t", "depends_on": [{}]}]},
         {**BODY, "labels": {"a": None}},

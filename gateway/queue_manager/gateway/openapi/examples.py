@@ -7,7 +7,7 @@ Answers are completed with the fields that the gateway always prints, so that th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -55,6 +55,11 @@ def answers(binding: Binding) -> dict[str, Schema]:
         value = whole[binding.response_body] if binding.response_body else whole
         shown[name] = {"summary": summary, "value": value}
     return shown
+
+
+def frames(binding: Binding) -> Sequence[Mapping[str, Any]]:
+    """What a stream may begin and end with. Messages that would only fill the page are `…`."""
+    return _FRAMES.get(_key(binding), ())
 
 
 def _completed(message: Message) -> dict[str, Any]:
@@ -159,4 +164,12 @@ _ANSWERS: Final[Mapping[str, Examples]] = {
     f"{_SERVICE}.StartQueue": {"recorded": ("Recorded", {"queue": _QUEUE, "created": True})},
     f"{_SERVICE}.GetQueue": {"running": ("Half-way", {"queue": _RUNNING})},
     f"{_SERVICE}.StopQueue": {"stopping": ("Its workers have been asked", {"queue": _STOPPING})},
+}
+
+_FRAMES: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
+    f"{_SERVICE}.WatchQueue": [
+        {"kind": "FRAME_KIND_SNAPSHOT", "revision": "17", "revisions_merged": "17", "queue": "…"},
+        {"kind": "FRAME_KIND_UPDATE", "revision": "18", "revisions_merged": "1", "queue": "…", "event": "…"},
+        {"kind": "FRAME_KIND_END", "revision": "18", "revisions_merged": "0", "queue": "…"},
+    ],
 }

@@ -32,6 +32,8 @@ _UNSIGNED: Final = "^[0-9]+$"
 _NOT_FINITE: Final = "^(NaN|-?Infinity)$"
 _REAL: Final = r"^(NaN|-?Infinity|-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?)$"
 _DURATION: Final = r"^-?[0-9]+(\.[0-9]{1,9})?s$"
+_DURATION_READ: Final = r"^-?[0-9]{1,11}(\.[0-9]{1,9})?s$"
+"""Longer ones are out of range, most of them: it ends at 315,576,000,000 s."""
 
 _INTEGERS: Final = {
     **dict.fromkeys((_F.TYPE_INT32, _F.TYPE_SINT32, _F.TYPE_SFIXED32), "int32"),
@@ -41,9 +43,8 @@ _INTEGERS: Final = {
 }
 _REALS: Final = {_F.TYPE_DOUBLE: "double", _F.TYPE_FLOAT: "float"}
 
-_TIMESTAMP: Final = {"type": "string", "format": "date-time"}
 _WELL_KNOWN: Final[Mapping[str, Schema]] = {
-    "Timestamp": _TIMESTAMP,
+    "Timestamp": {"type": "string", "format": "date-time"},
     "Duration": {"type": "string", "pattern": _DURATION},
     "FieldMask": {"type": "string"},
     "Struct": {"type": "object"},
@@ -86,7 +87,11 @@ def is_text(message: str) -> bool:
 def well_known(message: str, place: Place) -> Schema:
     """The form of a well-known type."""
     name = message.removeprefix(_PACKAGE)
-    return plain(_WRAPPED[name], place) if name in _WRAPPED else dict(_WELL_KNOWN[name])
+    if name in _WRAPPED:
+        return plain(_WRAPPED[name], place)
+    if name == "Duration" and place is not Place.ANSWER:
+        return {"type": "string", "pattern": _DURATION_READ}
+    return dict(_WELL_KNOWN[name])
 
 
 def note(field: FieldDescriptor) -> str:

@@ -46,6 +46,7 @@ def _probe(name: str, summary: str) -> Schema:
         "responses": {
             "200": {"description": "Yes.", "content": content},
             "503": {"description": "No; `parts` says why.", "content": content},
+            "405": {"$ref": "#/components/responses/MethodNotAllowed"},
             "default": {"$ref": "#/components/responses/Error"},
         },
     }

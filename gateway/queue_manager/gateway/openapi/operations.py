@@ -84,7 +84,7 @@ class Operations:
             found.append(parameters.header("IfNoneMatch"))
         if method.server_streaming and streams.can_resume(request, method.output_type):
             found.append(parameters.header("LastEventId"))
-        return [*found, *(parameters.header(name) for name in parameters.CALL)]
+        return [*found, *parameters.of_call(streams=method.server_streaming)]
 
     def _body(self, binding: Binding, method: MethodDescriptor, names: Names) -> Schema:
         media: Schema = {"schema": self._body_schema(binding, method.input_type, names)}
@@ -109,7 +109,10 @@ class Operations:
     def _answer(self, binding: Binding, method: MethodDescriptor, *, tagged: bool) -> Schema:
         message = method.output_type
         if method.server_streaming:
-            return {"description": "The stream.", "content": streams.content(message, self._schemas)}
+            return {
+                "description": "The stream.",
+                "content": streams.content(message, self._schemas, examples.frames(binding)),
+            }
         media: Schema
         if binding.response_body:
             field = message.fields_by_name[binding.response_body]

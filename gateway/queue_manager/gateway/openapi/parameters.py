@@ -17,6 +17,8 @@ from queue_manager.gateway.openapi.paths import Part, Path
 from queue_manager.gateway.openapi.schemas import REQUIRED, Schemas, behaviors, held_message
 
 _PRINTABLE: Final = "^[ -~]*$"
+_TIMEOUT: Final = "^[0-9]{1,8}[HMSmun]$"
+_UNITS: Final = "digits and a unit, `H`, `M`, `S`, `m` (ms), `u` (µs) or `n` (ns)"
 
 HEADERS: Final[Mapping[str, Schema]] = {
     "RequestedBy": {
@@ -34,16 +36,21 @@ HEADERS: Final[Mapping[str, Schema]] = {
     "Timeout": {
         "name": "Grpc-Timeout",
         "in": "header",
-        "description": "How long the call may take: digits and a unit, `H`, `M`, `S`, `m` (ms), `u` (µs) or `n` (ns).",
-        "schema": {"type": "string", "pattern": "^[0-9]{1,8}[HMSmun]$"},
+        "description": f"How long the call may take, e.g. `5S`: {_UNITS}.",
+        "schema": {"type": "string", "pattern": _TIMEOUT},
+    },
+    "StreamTimeout": {
+        "name": "Grpc-Timeout",
+        "in": "header",
+        "description": f"How long the stream may stay open: {_UNITS}. Without it, until it ends.",
+        "schema": {"type": "string", "pattern": _TIMEOUT},
         "example": "5S",
     },
     "IfNoneMatch": {
         "name": "If-None-Match",
         "in": "header",
-        "description": "`ETag` of an earlier answer: while the revision is the same, the answer is 304 without a body.",
+        "description": '`ETag` of an earlier answer, e.g. `W/"17"`: while the revision is the same, the answer is 304.',
         "schema": {"type": "string"},
-        "example": 'W/"17"',
     },
     "LastEventId": {
         "name": "Last-Event-ID",
@@ -55,8 +62,13 @@ HEADERS: Final[Mapping[str, Schema]] = {
 }
 """The parameters that operations refer to, by the name of their component."""
 
-CALL: Final = ("RequestedBy", "RequestId", "Timeout")
-"""Those of every call to the server."""
+
+def of_call(*, streams: bool) -> list[Schema]:
+    """Those of every call to the server.
+
+    Pages of documentation put a parameter's example into their forms. So a stream that is tried out there ends.
+    """
+    return [header(name) for name in ("RequestedBy", "RequestId", "StreamTimeout" if streams else "Timeout")]
 
 
 def header(name: str) -> Schema:

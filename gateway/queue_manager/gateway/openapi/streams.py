@@ -6,7 +6,9 @@ and the enum `kind`, whose value without its prefix is the event's name.
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
@@ -15,8 +17,8 @@ from queue_manager.gateway.openapi.schemas import Schemas
 
 RESUMES: Final = "after_revision"
 """The field of a request that `Last-Event-ID` fills."""
-HEARTBEAT: Final = "HEARTBEAT"
-"""The kind that is a comment between server-sent events, since it is news to nobody."""
+_UNNAMED: Final = frozenset({"UNSPECIFIED", "HEARTBEAT"})
+"""Kinds without events: a heartbeat is a comment between them, since it is news to nobody."""
 ERROR: Final = "ERROR"
 """The event of a stream that fails after it has begun."""
 REVISION: Final = "revision"
@@ -38,10 +40,10 @@ def can_resume(request: Descriptor, frame: Descriptor) -> bool:
 
 def event_names(frame: Descriptor) -> list[str]:
     """The names that events have, less `ERROR`; empty where frames have no kind."""
-    field = frame.fields_by_name.get(KIND)
-    if field is None or field.enum_type is None or field.is_repeated:
-        return []
-    return [name for name in _short(field.enum_type) if name not in {"UNSPECIFIED", HEARTBEAT}]
+    kinds = _kinds(frame)
+    return (
+        [_name(kinds, kind.name) for kind in kinds.values if _name(kinds, kind.name) not in _UNNAMED] if kinds else []
+    )
 
 
 def about(frame: Descriptor) -> str:
@@ -57,14 +59,14 @@ def about(frame: Descriptor) -> str:
         "`google.rpc.Status`.",
         f"* `application/x-ndjson`: one `{name}` a line, heartbeats among them.",
         "",
-        "Swagger UI shows an answer once it is complete, and so a stream only when it has ended: take "
-        "`curl --no-buffer` or a browser's `EventSource` instead.",
+        "A page that shows answers once they are complete shows a stream when `Grpc-Timeout` has ended it. "
+        "`curl --no-buffer` and a browser's `EventSource` show it live.",
     ]
     return "\n".join(lines)
 
 
-def content(frame: Descriptor, schemas: Schemas) -> Schema:
-    """The answer's forms: text to OpenAPI, with what it is made of as `contentSchema`."""
+def content(frame: Descriptor, schemas: Schemas, shown: Sequence[Mapping[str, Any]]) -> Schema:
+    """The answer's forms: text to OpenAPI, with what it is made of as `contentSchema`. `shown`: frames as an example."""
     message = schemas.message(frame, Place.ANSWER)
     line: Schema = {"type": "string", "contentMediaType": "application/json", "contentSchema": message}
     event: Schema = {"type": "object", "properties": {"data": line}, "required": ["data"]}
@@ -72,16 +74,37 @@ def content(frame: Descriptor, schemas: Schemas) -> Schema:
         event["properties"]["id"] = plain(FieldDescriptor.TYPE_INT64, Place.ANSWER)
     if names := event_names(frame):
         event["properties"]["event"] = {"type": "string", "enum": [*names, ERROR]}
+    forms = {"text/event-stream": (event, _as_event), "application/x-ndjson": (message, _as_line)}
     return {
-        "text/event-stream": {"schema": _text("text/event-stream", event)},
-        "application/x-ndjson": {"schema": _text("application/x-ndjson", message)},
+        media_type: {
+            "schema": _text(media_type, item),
+            **({"example": "".join(write(frame, each) for each in shown)} if shown else {}),
+        }
+        for media_type, (item, write) in forms.items()
     }
+
+
+def _as_event(frame: Descriptor, value: Mapping[str, Any]) -> str:
+    lines = [f"data: {_as_line(frame, value)}"]
+    if kinds := _kinds(frame):
+        lines.insert(0, f"event: {_name(kinds, value[KIND])}\n")
+    if has_revision(frame):
+        lines.insert(0, f"id: {value[REVISION]}\n")
+    return "".join([*lines, "\n"])
+
+
+def _as_line(_: Descriptor, value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace('"…"', "{…}") + "\n"
 
 
 def _text(media_type: str, item: Schema) -> Schema:
     return {"type": "string", "contentMediaType": media_type, "contentSchema": {"type": "array", "items": item}}
 
 
-def _short(enum: EnumDescriptor) -> list[str]:
-    prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
-    return [value.name.removeprefix(prefix) for value in enum.values]
+def _kinds(frame: Descriptor) -> EnumDescriptor | None:
+    field = frame.fields_by_name.get(KIND)
+    return None if field is None or field.is_repeated else field.enum_type
+
+
+def _name(kinds: EnumDescriptor, kind: str) -> str:
+    return kind.removeprefix(kinds.values[0].name.removesuffix("UNSPECIFIED"))
