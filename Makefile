@@ -78,6 +78,7 @@ check-generated: $(STAMP) ## Fail where generated code or documentation is stale
 	$(BIN)/python scripts/configuration_table.py --check
 	$(BIN)/python scripts/metrics_reference.py --check
 	$(BIN)/python scripts/openapi_document.py --check
+	$(BIN)/python scripts/vendor_swagger_ui.py --check
 
 clean: ## Remove what the verbs made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
