@@ -91,7 +91,7 @@ def test_several_bindings_of_one_method(made: dict[str, Any]) -> None:
 def test_nested_messages_of_a_query_have_dots(made: dict[str, Any]) -> None:
     """Maps, lists of messages, and a message in itself are left out."""
     listed = made["paths"]["/v1/shelves/{book.name}"]["get"]
-    assert names(listed, "query") == ["filter.kind", "filter.words", "filter.longer"]
+    assert names(listed, "query") == ["filter.kind", "filter.words", "filter.longer", "order"]
 
 
 def test_a_body_without_what_the_path_carries(made: dict[str, Any]) -> None:
@@ -118,7 +118,15 @@ def test_an_answer_that_is_one_field(made: dict[str, Any]) -> None:
         {},
         {"kind": "KIND_NOVEL", "kinds": [1], "parts": {"1": {"title": "One", "parts": [{"title": "Inner"}]}}},
         {"shelf": "a", "rare": True, "loan_time": "3600.5s", "notes": {"a": [1, None]}, "pages": "300", "price": "NaN"},
-        {"loan": "5", "remark": None, "cover": "AAA=", "copies": 3, "sold": "123456789012345", "secret": "s"},
+        {
+            "loan": "5",
+            "remark": None,
+            "cover": "AAA=",
+            "copies": 3,
+            "nothing": None,
+            "sold": "12345678901",
+            "secret": "s",
+        },
     ],
 )
 def test_a_message_fits_as_it_is_sent_and_as_it_is_answered(
@@ -168,6 +176,13 @@ def test_comments_become_markdown(made: dict[str, Any]) -> None:
     )
     assert markdown(" one\n two\n\n three\n") == "one two\n\nthree"
     assert summary("Stops it, i.e. ends it. Then") == "Stops it, i.e. ends it"
+
+
+def test_enums_of_one_name_stay_apart(made: dict[str, Any]) -> None:
+    """Also where one of them is only in a query."""
+    schemas = made["components"]["schemas"]
+    assert "KIND_NOVEL" in schemas["Book.Kind"]["enum"]
+    assert "KIND_TITLE" in schemas["Order.Kind"]["enum"]
 
 
 def test_names_are_as_short_as_they_can_be() -> None:

@@ -56,12 +56,13 @@ def document(
     schemas = Schemas(
         comments,
         answered=_answered(contract),
+        asked=[_method(contract, binding).input_type for binding in contract.bindings],
         sent=_sent(contract),
         choices=choices_of(TARGETS, targets),
     )
     tags = short_names(dict.fromkeys(binding.method.service for binding in contract.bindings))
     paths = _paths(contract, Operations(comments, schemas), tags)
-    components = dict(sorted(schemas.components.items())) | {"Health": health.HEALTH} | errors.schemas()
+    components = dict(sorted(schemas.components.items())) | {health.SCHEMA: health.HEALTH} | errors.schemas()
     used = _references({"paths": paths})
     return {
         "openapi": "3.1.0",
@@ -73,7 +74,7 @@ def document(
         },
         "servers": [{"url": server_url}],
         "security": [{}, {"bearer": []}],
-        "tags": [*({"name": tag, "description": comments[name]} for name, tag in tags.items()), health.TAG],
+        "tags": [*(_tag(tag, comments[name]) for name, tag in tags.items()), health.TAG],
         "paths": paths,
         "components": {
             "schemas": components,
@@ -111,6 +112,10 @@ def _paths(contract: Contract, operations: Operations, tags: Mapping[str, str]) 
         first.setdefault(method.full_name, f"{binding.http_method} {path.text}")
         paths.setdefault(path.text, {})[binding.http_method.lower()] = operations.of(binding, method, path, names)
     return paths | health.paths()
+
+
+def _tag(name: str, text: str) -> Schema:
+    return {"name": name, **({"description": text} if text else {})}
 
 
 def _method(contract: Contract, binding: Binding) -> MethodDescriptor:

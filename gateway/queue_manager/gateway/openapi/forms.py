@@ -122,6 +122,8 @@ def map_key(kind: int) -> Schema | None:
 def or_null(schema: Schema) -> Schema:
     """The same, or `null`."""
     match schema:
+        case {"type": "null"}:
+            return schema
         case {"enum": [*values], **rest}:
             return {**rest, **_with_null(rest), "enum": [*values, None]}
         case {"type": str() | list()}:

@@ -16,6 +16,8 @@ PROBES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Each path's operation and what it tells."""
 
+SCHEMA: Final = "gateway.Health"
+"""The name of the component; no message of a contract is called so."""
 HEALTH: Final[Schema] = {
     "type": "object",
     "description": "How it stands.",
@@ -37,7 +39,7 @@ def paths() -> dict[str, Schema]:
 
 
 def _probe(name: str, summary: str) -> Schema:
-    content: Schema = {"application/json": {"schema": {"$ref": "#/components/schemas/Health"}}}
+    content: Schema = {"application/json": {"schema": {"$ref": f"#/components/schemas/{SCHEMA}"}}}
     return {
         "operationId": name,
         "tags": [TAG["name"]],

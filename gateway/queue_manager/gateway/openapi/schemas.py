@@ -33,15 +33,19 @@ class Schemas:
         comments: Comments,
         *,
         answered: Iterable[Descriptor],
+        asked: Iterable[Descriptor],
         sent: Iterable[Descriptor],
         choices: Mapping[str, Sequence[Choice]],
     ) -> None:
-        """`answered` and `sent`: what answers and bodies are made of. `choices`: by the full name of a field."""
+        """`answered`, `asked` and `sent`: what answers, whole requests and their bodies are made of.
+
+        `choices`: by the full name of a field.
+        """
         self._comments = comments
         self._choices = choices
-        outward, inward = reachable(answered), reachable(sent)
-        self._both = outward.keys() & inward.keys()
-        self._names = short_names([*outward, *inward])
+        outward = reachable(answered)
+        self._both = outward.keys() & reachable(sent).keys()
+        self._names = short_names(outward | reachable(asked))
         self.components: dict[str, Schema] = {}
 
     def message(self, message: Descriptor, place: Place) -> Schema:
@@ -129,7 +133,7 @@ class Schemas:
     def _enum(self, enum: EnumDescriptor, place: Place) -> Schema:
         if enum.full_name == "google.protobuf.NullValue":
             return {"type": "null"}
-        name = self._names.get(enum.full_name) or enum.name
+        name = self._names[enum.full_name]
         if name not in self.components:
             self.components[name] = self._names_of(enum)
         reference: Schema = {"$ref": f"#/components/schemas/{name}"}
