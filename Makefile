@@ -4,9 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REDOCLY := 2.77.0
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup run demo test simulate bench bench-kubernetes bench-kafka bench-gateway integration image lint format types protos check-generated docs clean
+=======
+.PHONY: help setup run demo test simulate bench bench-kubernetes bench-kafka integration image lint lint-openapi format types protos check-generated docs clean
+>>>>>>> openapi
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +60,10 @@ lint: $(STAMP) ## Style, import layers, the contract's style
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 
+lint-openapi: ## Style of docs/openapi.yaml, by Redocly from npm; skipped where there is no npx
+	@if command -v npx >/dev/null; then npx --yes @redocly/cli@$(REDOCLY) lint docs/openapi.yaml; \
+	else echo "lint-openapi is skipped: there is no npx here, which comes with Node.js"; fi
+
 format: $(STAMP) ## Format the code and the contract
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -69,11 +78,14 @@ protos: $(STAMP) ## Generate gen/ from protos/
 docs: $(STAMP) ## Write the generated parts of the documentation
 	$(BIN)/python scripts/configuration_table.py --write
 	$(BIN)/python scripts/metrics_reference.py --write
+	$(BIN)/python scripts/openapi_document.py --write
 
 check-generated: $(STAMP) ## Fail where generated code or documentation is stale
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/configuration_table.py --check
 	$(BIN)/python scripts/metrics_reference.py --check
+	$(BIN)/python scripts/openapi_document.py --check
+	$(BIN)/python scripts/vendor_swagger_ui.py --check
 
 clean: ## Remove what the verbs made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

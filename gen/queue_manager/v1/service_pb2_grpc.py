@@ -93,8 +93,8 @@ class QueueManagerServicer:
     """
 
     def StartQueue(self, request, context):
-        """Validates the whole request, reports all its violations at once, records the intent durably, then answers; launching
-        goes on after the answer and after a client that hung up.
+        """Starts a queue: validates the whole request, reports all its violations at once, records the intent durably, then
+        answers; launching goes on after the answer and after a client that hung up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,8 +38,8 @@ class QueueManagerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QueueManagerAsyncStub: ...
     StartQueue: _grpc.UnaryUnaryMultiCallable[_service_pb2.StartQueueRequest, _service_pb2.StartQueueResponse]
-    """Validates the whole request, reports all its violations at once, records the intent durably, then answers; launching
-    goes on after the answer and after a client that hung up.
+    """Starts a queue: validates the whole request, reports all its violations at once, records the intent durably, then
+    answers; launching goes on after the answer and after a client that hung up.
     """
     StopQueue: _grpc.UnaryUnaryMultiCallable[_service_pb2.StopQueueRequest, _service_pb2.StopQueueResponse]
     """Stops a queue, in two phases and confirmed: STOPPED is said only when no worker is left. Idempotent; a queue that has
@@ -86,8 +86,8 @@ class QueueManagerAsyncStub(QueueManagerStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartQueue: _aio.UnaryUnaryMultiCallable[_service_pb2.StartQueueRequest, _service_pb2.StartQueueResponse]  # type: ignore[assignment]
-    """Validates the whole request, reports all its violations at once, records the intent durably, then answers; launching
-    goes on after the answer and after a client that hung up.
+    """Starts a queue: validates the whole request, reports all its violations at once, records the intent durably, then
+    answers; launching goes on after the answer and after a client that hung up.
     """
     StopQueue: _aio.UnaryUnaryMultiCallable[_service_pb2.StopQueueRequest, _service_pb2.StopQueueResponse]  # type: ignore[assignment]
     """Stops a queue, in two phases and confirmed: STOPPED is said only when no worker is left. Idempotent; a queue that has
@@ -137,8 +137,8 @@ class QueueManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.StartQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.StartQueueResponse, _abc.Awaitable[_service_pb2.StartQueueResponse]]:
-        """Validates the whole request, reports all its violations at once, records the intent durably, then answers; launching
-        goes on after the answer and after a client that hung up.
+        """Starts a queue: validates the whole request, reports all its violations at once, records the intent durably, then
+        answers; launching goes on after the answer and after a client that hung up.
         """
 
     @_abc_1.abstractmethod
