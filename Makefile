@@ -7,11 +7,8 @@ STAMP := $(VENV)/.installed
 REDOCLY := 2.77.0
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help setup run demo test simulate bench bench-kubernetes bench-kafka bench-gateway integration image lint format types protos check-generated docs clean
-=======
-.PHONY: help setup run demo test simulate bench bench-kubernetes bench-kafka integration image lint lint-openapi format types protos check-generated docs clean
->>>>>>> openapi
+.PHONY: help setup run demo test simulate bench bench-kubernetes bench-kafka bench-gateway integration image lint lint-openapi format \
+  types protos check-generated docs clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from queue_manager.gateway import assets
 from queue_manager.gateway.contract import Contract
+from queue_manager.gateway.documents import Documents
 from queue_manager.gateway.encode import Encoder
 from queue_manager.gateway.endpoints import Endpoints
 from queue_manager.gateway.gateway import Gateway
@@ -48,7 +49,7 @@ async def running(options: Options) -> AsyncIterator[str]:
         endpoints=Endpoints(contract, encoder),
         streams=Streams(upstream, watches),
         assets=assets.load(),
-        documents={},
+        documents=Documents(contract, upstream, options.version).answers(),
         metrics=metrics,
     )
     runner = web.ServerRunner(Server(handler, header_timeout=options.body_timeout), shutdown_timeout=FINISHING)

@@ -27,7 +27,7 @@ from queue_manager.gateway.options import Options
 from queue_manager.gateway.path_template import BadPath, decode
 from queue_manager.gateway.problems import Malformed, MethodNotAllowed, Refused, Violation
 from queue_manager.gateway.streaming import Streams, form_of, resume
-from queue_manager.gateway.upstream import Upstream, metadata_of, timeout_of
+from queue_manager.gateway.upstream import Upstream, metadata_of, printable, timeout_of
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Gateway:
         try:
             headers |= self._guard.cors(http.headers)
             if request_id := http.headers.get("X-Request-Id"):
-                headers["X-Request-Id"] = request_id
+                headers["X-Request-Id"] = printable(request_id)
             self._guard.check(http.method, http.headers)
             path, query = _split(http)
             if own := self._own(path):

@@ -76,8 +76,8 @@ def metadata_of(headers: Mapping[str, str], remote: str | None) -> Metadata:
 
     Who calls is `X-Requested-By`, else the address that the request came from: to the server they would all be us.
     """
-    found = [("x-requested-by", _ascii(headers.get("X-Requested-By") or remote or "unknown")[:256])]
-    found.extend((name, _ascii(value)) for name in _PASSED_ON if (value := headers.get(name)))
+    found = [("x-requested-by", printable(headers.get("X-Requested-By") or remote or "unknown")[:256])]
+    found.extend((name, printable(value)) for name in _PASSED_ON if (value := headers.get(name)))
     for header, value in headers.items():
         name = header.lower()
         if name.startswith(_PREFIX):
@@ -89,7 +89,7 @@ def metadata_of(headers: Mapping[str, str], remote: str | None) -> Metadata:
                 and not name.endswith("-bin")
                 and not name.startswith("grpc-")
             ):
-                found.append((name, _ascii(value)))
+                found.append((name, printable(value)))
     return tuple(found)
 
 
@@ -106,8 +106,8 @@ def timeout_of(headers: Mapping[str, str]) -> float | None:
     return int(found[1]) * _UNITS[found[2]]
 
 
-def _ascii(text: str) -> str:
-    """Metadata values are printable ASCII."""
+def printable(text: str) -> str:
+    """As printable ASCII, which metadata and headers are made of."""
     if text.isascii() and text.isprintable() and len(text) <= _LONGEST_VALUE:
         return text
     return "".join(c if " " <= c <= "~" else "?" for c in text)[:_LONGEST_VALUE]

@@ -4,11 +4,13 @@ limit on the time that a connection takes for its first request."""
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, Final
 
 import grpc
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from queue_manager.gateway import guard
@@ -59,6 +61,8 @@ class Connection(RequestHandler):
             raise ConnectionError("a part of the answer has been sent")
         if status >= 500:
             log.error("a request has failed", error=repr(exc))
+        if isinstance(exc, LineTooLong):
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         told = (message or str(exc) or "it is no HTTP").splitlines()[0].rstrip(":")
         code = grpc.StatusCode.INTERNAL if status >= 500 else grpc.StatusCode.INVALID_ARGUMENT
         answer = web.Response(

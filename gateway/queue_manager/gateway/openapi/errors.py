@@ -1,7 +1,7 @@
 """The errors that every operation can answer: `google.rpc.Status` as JSON, its details, and the HTTP statuses.
 
 One table, `STATUSES`, says which gRPC codes become which status; what an operation lists of it depends only on whether it
-reads a body, honours `Accept`, or has a query.
+reads a body or honours `Accept`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from queue_manager.gateway.openapi.forms import Schema
+from queue_manager.gateway.status import DOMAIN
 
-DOMAIN: Final = "queue-manager.streamforge"
 _TYPE_URL: Final = "type.googleapis.com/google.rpc."
 
 
@@ -58,15 +58,15 @@ STATUSES: Final[Sequence[Status]] = (
     Status(408, "RequestTimeout", "The body did not come in time"),
     Status(409, "Conflict", "It is there already, or was changed meanwhile", ("ALREADY_EXISTS", "ABORTED")),
     Status(413, "ContentTooLarge", "The body is larger than is taken"),
-    Status(414, "UriTooLong", "The URL is longer than is taken"),
     Status(415, "UnsupportedMediaType", "The body is not `application/json`"),
+    Status(421, "Misdirected", "The gateway is not called what `Host` says"),
     Status(
         429,
         "TooManyRequests",
         "A quota or limit is reached; `RetryInfo` says when to try again",
         ("RESOURCE_EXHAUSTED",),
     ),
-    Status(431, "HeaderFieldsTooLarge", "The headers are larger than is taken"),
+    Status(431, "HeaderFieldsTooLarge", "The headers, or the URL, are larger than is taken"),
     Status(499, "ClientClosedRequest", "The call was cancelled", ("CANCELLED",)),
     Status(
         500,
@@ -81,7 +81,6 @@ STATUSES: Final[Sequence[Status]] = (
 
 _OF_BODIES: Final = frozenset({408, 413, 415})
 _OF_STREAMS: Final = frozenset({406})
-_OF_QUERIES: Final = frozenset({414})
 _DEFAULT: Final = "Error"
 
 _EXAMPLES: Final[Mapping[str, Any]] = {
@@ -99,13 +98,9 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
 }
 
 
-def responses(*, body: bool, streams: bool, query: bool) -> dict[str, Schema]:
+def responses(*, body: bool, streams: bool) -> dict[str, Schema]:
     """What an operation lists, by status."""
-    left_out = (
-        (frozenset() if body else _OF_BODIES)
-        | (frozenset() if streams else _OF_STREAMS)
-        | (frozenset() if query else _OF_QUERIES)
-    )
+    left_out = (frozenset() if body else _OF_BODIES) | (frozenset() if streams else _OF_STREAMS)
     listed: dict[str, Schema] = {
         str(status.number): {"$ref": f"#/components/responses/{status.name}"}
         for status in STATUSES

@@ -10,11 +10,13 @@ from queue_manager.gateway.openapi.forms import Schema
 TAG: Final = {"name": "health", "description": "Whether the gateway works, for probes. No credentials are needed."}
 
 PROBES: Final[Mapping[str, tuple[str, str]]] = {
-    "/health/live": ("Liveness", "Whether the process works at all"),
+    "/health/live": ("Liveness", "Whether the gateway works at all; a server that is away does not count"),
     "/health/ready": ("Readiness", "Whether calls would succeed now"),
-    "/health/startup": ("Startup", "Whether it has started"),
+    "/health/startup": ("Startup", "Whether the server has started"),
 }
 """Each path's operation and what it tells."""
+
+_STATUSES: Final = ("SERVING", "NOT_SERVING")
 
 SCHEMA: Final = "gateway.Health"
 """The name of the component; no message of a contract is called so."""
@@ -22,11 +24,18 @@ HEALTH: Final[Schema] = {
     "type": "object",
     "description": "How it stands.",
     "properties": {
-        "status": {"type": "string", "enum": ["SERVING", "NOT_SERVING", "UNKNOWN"]},
+        "status": {"type": "string", "enum": [*_STATUSES]},
         "parts": {
             "type": "object",
-            "description": "The parts that are down, each with why.",
-            "additionalProperties": {"type": "string"},
+            "description": "The gateway, the server, and of the server's parts those that are down.",
+            "additionalProperties": {
+                "type": "object",
+                "properties": {
+                    "status": {"type": "string", "enum": [*_STATUSES, "UNKNOWN", "SERVICE_UNKNOWN"]},
+                    "message": {"type": "string", "description": "Why it is down."},
+                },
+                "required": ["status"],
+            },
         },
     },
     "required": ["status", "parts"],

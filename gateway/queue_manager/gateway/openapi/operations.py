@@ -8,6 +8,7 @@ from typing import Final
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 
 from queue_manager.gateway.contract import WHOLE, Binding
+from queue_manager.gateway.conventions import has_revision, is_watch
 from queue_manager.gateway.openapi import errors, examples, parameters, streams
 from queue_manager.gateway.openapi.comments import Comments, summary
 from queue_manager.gateway.openapi.forms import Place, Schema
@@ -55,7 +56,7 @@ class Operations:
         operation["responses"] = {
             "200": self._answer(binding, method, tagged=tagged),
             **({"304": _NOT_MODIFIED} if tagged else {}),
-            **errors.responses(body=has_body, streams=method.server_streaming, query=binding.http_method == "GET"),
+            **errors.responses(body=has_body, streams=method.server_streaming),
         }
         if method.GetOptions().deprecated:
             operation["deprecated"] = True
@@ -82,7 +83,7 @@ class Operations:
         ]
         if tagged:
             found.append(parameters.header("IfNoneMatch"))
-        if method.server_streaming and streams.can_resume(request, method.output_type):
+        if method.server_streaming and is_watch(request, method.output_type):
             found.append(parameters.header("LastEventId"))
         return [*found, *parameters.of_call(streams=method.server_streaming)]
 
@@ -138,4 +139,4 @@ def _has_etag(binding: Binding, method: MethodDescriptor) -> bool:
     if binding.response_body:
         field = method.output_type.fields_by_name[binding.response_body]
         answered = None if field.is_repeated else field.message_type
-    return streams.has_revision(answered)
+    return has_revision(answered)

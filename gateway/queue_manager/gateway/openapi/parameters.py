@@ -1,7 +1,6 @@
 """The parameters of an operation: what its path, its query and its headers carry.
 
-A query's are the fields of the request that neither the path nor the body has, messages in it field by field with dots;
-maps and lists of messages cannot be there (`google/api/http.proto`).
+A query's are those that `query` reads.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from typing import Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from queue_manager.gateway.contract import WHOLE, Binding
-from queue_manager.gateway.openapi.forms import Place, Schema, is_text, is_well_known
+from queue_manager.gateway.openapi.forms import Place, Schema
 from queue_manager.gateway.openapi.paths import Part, Path
 from queue_manager.gateway.openapi.schemas import REQUIRED, Schemas, behaviors, held_message
+from queue_manager.gateway.query import parameters
 
-_PRINTABLE: Final = "^[ -~]*$"
 _TIMEOUT: Final = "^[0-9]{1,8}[HMSmun]$"
 _UNITS: Final = "digits and a unit, `H`, `M`, `S`, `m` (ms), `u` (µs) or `n` (ns)"
 
@@ -25,13 +24,13 @@ HEADERS: Final[Mapping[str, Schema]] = {
         "name": "X-Requested-By",
         "in": "header",
         "description": "Who calls. The server keeps it, e.g. as a queue's `requested_by`.",
-        "schema": {"type": "string", "pattern": _PRINTABLE},
+        "schema": {"type": "string"},
     },
     "RequestId": {
         "name": "X-Request-Id",
         "in": "header",
         "description": "The call's id, for the logs of both sides.",
-        "schema": {"type": "string", "pattern": _PRINTABLE},
+        "schema": {"type": "string"},
     },
     "Timeout": {
         "name": "Grpc-Timeout",
@@ -57,7 +56,7 @@ HEADERS: Final[Mapping[str, Schema]] = {
         "in": "header",
         "description": "The `id` of the last event that was seen: go on after it. Stronger than `after_revision`. "
         "Browsers' `EventSource` sends it by itself.",
-        "schema": {"type": "string", "format": "int64", "pattern": "^[0-9]+$"},
+        "schema": {"type": "string", "format": "int64", "pattern": "^[0-9]*$"},
     },
 }
 """The parameters that operations refer to, by the name of their component."""
@@ -97,8 +96,8 @@ def in_query(binding: Binding, request: Descriptor, schemas: Schemas) -> Iterato
     """The parameters of a query."""
     if binding.body == WHOLE:
         return
-    bound = frozenset({binding.body, *(variable.field_path for variable in binding.template.variables)})
-    for way in _below(request, (), bound):
+    bound = [binding.body, *(variable.field_path for variable in binding.template.variables)]
+    for way in parameters(request, bound):
         schema = schemas.field(way[-1], Place.QUERY)
         parameter: Schema = {"name": _dotted(way), "in": "query"}
         if all(REQUIRED in behaviors(field) for field in way):
@@ -109,27 +108,6 @@ def in_query(binding: Binding, request: Descriptor, schemas: Schemas) -> Iterato
         if way[-1].is_repeated:
             parameter |= {"style": "form", "explode": True}
         yield parameter | {"schema": schema}
-
-
-def _below(
-    message: Descriptor, way: Sequence[FieldDescriptor], bound: frozenset[str]
-) -> Iterator[list[FieldDescriptor]]:
-    for field in message.fields:
-        fields = [*way, field]
-        kind = field.message_type
-        if _dotted(fields) in bound:
-            continue
-        if kind is None or is_text(kind.full_name):
-            yield fields
-        elif not (field.is_repeated or is_well_known(kind.full_name) or _is_within(kind, fields)):
-            yield from _below(kind, fields, bound)
-
-
-def _is_within(message: Descriptor, way: Sequence[FieldDescriptor]) -> bool:
-    """Whether a message holds others of its own type; it is described once."""
-    return any(
-        field.containing_type is not None and field.containing_type.full_name == message.full_name for field in way
-    )
 
 
 def _dotted(way: Sequence[FieldDescriptor]) -> str:

@@ -10,40 +10,21 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from queue_manager.gateway.conventions import HEARTBEAT, KIND, REVISION, has_revision, kinds_of
 from queue_manager.gateway.openapi.forms import Place, Schema, plain
 from queue_manager.gateway.openapi.schemas import Schemas
 
-RESUMES: Final = "after_revision"
-"""The field of a request that `Last-Event-ID` fills."""
-_UNNAMED: Final = frozenset({"UNSPECIFIED", "HEARTBEAT"})
+_UNNAMED: Final = frozenset({"UNSPECIFIED", HEARTBEAT})
 """Kinds without events: a heartbeat is a comment between them, since it is news to nobody."""
 ERROR: Final = "ERROR"
 """The event of a stream that fails after it has begun."""
-REVISION: Final = "revision"
-KIND: Final = "kind"
-
-_INT64: Final = {FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64}
-
-
-def has_revision(message: Descriptor | None) -> bool:
-    """Whether a message says which revision it shows."""
-    field = None if message is None else message.fields_by_name.get(REVISION)
-    return field is not None and not field.is_repeated and field.type in _INT64
-
-
-def can_resume(request: Descriptor, frame: Descriptor) -> bool:
-    """Whether `Last-Event-ID` is honoured."""
-    return RESUMES in request.fields_by_name and has_revision(frame)
 
 
 def event_names(frame: Descriptor) -> list[str]:
     """The names that events have, less `ERROR`; empty where frames have no kind."""
-    kinds = _kinds(frame)
-    return (
-        [_name(kinds, kind.name) for kind in kinds.values if _name(kinds, kind.name) not in _UNNAMED] if kinds else []
-    )
+    return [name for name in kinds_of(frame).values() if name not in _UNNAMED]
 
 
 def about(frame: Descriptor) -> str:
@@ -86,8 +67,9 @@ def content(frame: Descriptor, schemas: Schemas, shown: Sequence[Mapping[str, An
 
 def _as_event(frame: Descriptor, value: Mapping[str, Any]) -> str:
     lines = [f"data: {_as_line(frame, value)}"]
-    if kinds := _kinds(frame):
-        lines.insert(0, f"event: {_name(kinds, value[KIND])}\n")
+    field = frame.fields_by_name.get(KIND)
+    if field is not None and field.enum_type is not None:
+        lines.insert(0, f"event: {kinds_of(frame)[field.enum_type.values_by_name[value[KIND]].number]}\n")
     if has_revision(frame):
         lines.insert(0, f"id: {value[REVISION]}\n")
     return "".join([*lines, "\n"])
@@ -99,12 +81,3 @@ def _as_line(_: Descriptor, value: Mapping[str, Any]) -> str:
 
 def _text(media_type: str, item: Schema) -> Schema:
     return {"type": "string", "contentMediaType": media_type, "contentSchema": {"type": "array", "items": item}}
-
-
-def _kinds(frame: Descriptor) -> EnumDescriptor | None:
-    field = frame.fields_by_name.get(KIND)
-    return None if field is None or field.is_repeated else field.enum_type
-
-
-def _name(kinds: EnumDescriptor, kind: str) -> str:
-    return kind.removeprefix(kinds.values[0].name.removesuffix("UNSPECIFIED"))
