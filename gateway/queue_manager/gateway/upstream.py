@@ -34,6 +34,8 @@ _NAME: Final = re.compile(r"[a-z0-9_.-]{1,128}")
 _OURS: Final = frozenset({"x-requested-by", "grpc-timeout", "te", "content-type", "user-agent"})
 _TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_LONGEST: Final = 365 * 24 * 3600.0
+"""Seconds. gRPC's core overflows on deadlines after the year 2262, and calls that they are over."""
 _LONGEST_VALUE: Final = 4096
 
 
@@ -103,7 +105,7 @@ def timeout_of(headers: Mapping[str, str]) -> float | None:
         raise Malformed(
             [Violation("Grpc-Timeout", "must be up to 8 digits, more than 0, and one of H M S m u n, e.g. 5S or 500m")]
         )
-    return int(found[1]) * _UNITS[found[2]]
+    return min(int(found[1]) * _UNITS[found[2]], _LONGEST)
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,7 @@ from queue_manager.gateway.openapi.paths import Part, Path
 from queue_manager.gateway.openapi.schemas import REQUIRED, Schemas, behaviors, held_message
 from queue_manager.gateway.query import parameters
 
-_TIMEOUT: Final = "^[0-9]{1,8}[HMSmun]$"
+_TIMEOUT: Final = "^(?=0*[1-9])[0-9]{1,8}[HMSmun]$"
 _UNITS: Final = "digits and a unit, `H`, `M`, `S`, `m` (ms), `u` (µs) or `n` (ns)"
 
 HEADERS: Final[Mapping[str, Schema]] = {
