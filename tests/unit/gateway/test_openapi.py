@@ -184,6 +184,20 @@ def test_what_the_path_carries_is_not_in_the_body() -> None:
     assert accepts("StopQueueRequest", {"queue_id": "wf-1"})
 
 
+def test_a_body_may_be_left_out_where_nothing_of_it_must_be_sent() -> None:
+    """`curl -X POST …:stop` stops: what the path carries is enough."""
+    needed = {
+        each["operationId"]: each["requestBody"]["required"] for _, _, each in operations() if "requestBody" in each
+    }
+    assert needed == {
+        "StartQueue": True,
+        "StartQueue_2": True,
+        "StopQueue": False,
+        "StopQueue_2": True,
+        "ReplayDeadLetters": False,
+    }
+
+
 def test_a_query_has_what_the_path_has_not() -> None:
     """Enums by name, repeated fields as repeated parameters; with a whole body there is no query."""
     parameters = {p["name"]: p for p in operation("ListQueues")["parameters"] if p.get("in") == "query"}
@@ -201,6 +215,10 @@ def test_a_stream_says_how_it_is_read_and_resumed() -> None:
     assert list(content) == ["text/event-stream", "application/x-ndjson"]
     event = content["text/event-stream"]["schema"]["contentSchema"]["items"]["properties"]
     assert event["event"]["enum"] == ["SNAPSHOT", "UPDATE", "RESYNC", "END", "ERROR"]
+    status = {"$ref": "#/components/schemas/google.rpc.Status"}
+    assert status in event["data"]["contentSchema"]["anyOf"]
+    line = content["application/x-ndjson"]["schema"]["contentSchema"]["items"]
+    assert {"type": "object", "properties": {"error": status}, "required": ["error"]} in line["anyOf"]
     assert {"$ref": "#/components/parameters/LastEventId"} in watch["parameters"]
     assert "406" in watch["responses"]
     assert "headers" not in watch["responses"]["200"]
@@ -218,6 +236,11 @@ def test_errors_are_those_that_can_occur() -> None:
     assert not {"408", "413", "415", "406"} & operation("GetQueue")["responses"].keys()
     error = {"code": 3, "message": "m", "details": [{"@type": "type.googleapis.com/google.rpc.DebugInfo", "x": 1}]}
     assert accepts("google.rpc.Status", error)
+    of_the_whole = {
+        "@type": "type.googleapis.com/google.rpc.BadRequest",
+        "field_violations": [{"description": "the body is not JSON"}],
+    }
+    assert accepts("google.rpc.Status", {**error, "details": [of_the_whole]})
     assert not accepts(
         "google.rpc.Status", {**error, "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo"}]}
     )

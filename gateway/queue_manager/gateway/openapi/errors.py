@@ -15,6 +15,9 @@ from queue_manager.gateway.status import DOMAIN
 
 _TYPE_URL: Final = "type.googleapis.com/google.rpc."
 
+MODEL: Final[Mapping[str, str]] = {"$ref": "#/components/schemas/google.rpc.Status"}
+"""A reference to the error model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -124,7 +127,7 @@ def _response(status: Status) -> Schema:
 
 
 def _content(example: Any = None) -> Schema:
-    media: Schema = {"schema": {"$ref": "#/components/schemas/google.rpc.Status"}}
+    media: Schema = {"schema": dict(MODEL)}
     return {"application/json": media | ({"example": example} if example else {})}
 
 
@@ -165,10 +168,10 @@ _DETAILS: Final[Mapping[str, Schema]] = {
                 "items": {
                     "type": "object",
                     "properties": {
-                        "field": _text("JSON path, e.g. `requests[2].interval`. Empty: the request as a whole."),
+                        "field": _text("JSON path, e.g. `requests[2].interval`. Absent: the request as a whole."),
                         "description": _text("What is wrong, and what would be right."),
                     },
-                    "required": ["field", "description"],
+                    "required": ["description"],
                 },
             }
         },

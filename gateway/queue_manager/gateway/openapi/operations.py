@@ -13,7 +13,7 @@ from queue_manager.gateway.openapi import errors, examples, parameters, streams
 from queue_manager.gateway.openapi.comments import Comments, summary
 from queue_manager.gateway.openapi.forms import Place, Schema
 from queue_manager.gateway.openapi.paths import Path
-from queue_manager.gateway.openapi.schemas import Schemas, held_message
+from queue_manager.gateway.openapi.schemas import REQUIRED, Schemas, behaviors, held_message
 
 METHODS: Final = frozenset({"GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"})
 """The HTTP methods that OpenAPI knows."""
@@ -91,7 +91,7 @@ class Operations:
         media: Schema = {"schema": self._body_schema(binding, method.input_type, names)}
         if shown := examples.bodies(binding):
             media["examples"] = shown
-        return {"required": True, "content": {"application/json": media}}
+        return {"required": _needs_body(binding, method.input_type), "content": {"application/json": media}}
 
     def _body_schema(self, binding: Binding, message: Descriptor, names: Names) -> Schema:
         bound = frozenset(variable.field_path for variable in binding.template.variables)
@@ -129,6 +129,14 @@ class Operations:
             **({"headers": {"ETag": _ETAG}} if tagged else {}),
             "content": {"application/json": media},
         }
+
+
+def _needs_body(binding: Binding, message: Descriptor) -> bool:
+    """Whether the body carries a field that must be sent. No body stands for a message of which nothing is set."""
+    if binding.body != WHOLE:
+        return REQUIRED in behaviors(message.fields_by_name[binding.body])
+    bound = {variable.field_path for variable in binding.template.variables}
+    return any(REQUIRED in behaviors(field) for field in message.fields if field.name not in bound)
 
 
 def _has_etag(binding: Binding, method: MethodDescriptor) -> bool:

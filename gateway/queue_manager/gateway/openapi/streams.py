@@ -13,6 +13,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from queue_manager.gateway.conventions import HEARTBEAT, KIND, REVISION, has_revision, kinds_of
+from queue_manager.gateway.openapi.errors import MODEL
 from queue_manager.gateway.openapi.forms import Place, Schema, plain
 from queue_manager.gateway.openapi.schemas import Schemas
 
@@ -38,7 +39,8 @@ def about(frame: Descriptor) -> str:
         + (", its `kind` without the prefix as `event`" if event_names(frame) else "")
         + f". Silence is filled with comments. A stream that fails later says so with an event `{ERROR}`, whose data is a "
         "`google.rpc.Status`.",
-        f"* `application/x-ndjson`: one `{name}` a line, heartbeats among them.",
+        f"* `application/x-ndjson`: one `{name}` a line, heartbeats among them. The last line of a stream that fails later "
+        'is `{"error": …}`, with a `google.rpc.Status`.',
         "",
         "A page that shows answers once they are complete shows a stream when `Grpc-Timeout` has ended it. "
         "`curl --no-buffer` and a browser's `EventSource` show it live.",
@@ -49,13 +51,15 @@ def about(frame: Descriptor) -> str:
 def content(frame: Descriptor, schemas: Schemas, shown: Sequence[Mapping[str, Any]]) -> Schema:
     """The answer's forms: text to OpenAPI, with what it is made of as `contentSchema`. `shown`: frames as an example."""
     message = schemas.message(frame, Place.ANSWER)
-    line: Schema = {"type": "string", "contentMediaType": "application/json", "contentSchema": message}
+    data: Schema = {"anyOf": [message, dict(MODEL)]}
+    failure: Schema = {"type": "object", "properties": {"error": dict(MODEL)}, "required": ["error"]}
+    line: Schema = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
     event: Schema = {"type": "object", "properties": {"data": line}, "required": ["data"]}
     if has_revision(frame):
         event["properties"]["id"] = plain(FieldDescriptor.TYPE_INT64, Place.ANSWER)
     if names := event_names(frame):
         event["properties"]["event"] = {"type": "string", "enum": [*names, ERROR]}
-    forms = {"text/event-stream": (event, _as_event), "application/x-ndjson": (message, _as_line)}
+    forms = {"text/event-stream": (event, _as_event), "application/x-ndjson": ({"anyOf": [message, failure]}, _as_line)}
     return {
         media_type: {
             "schema": _text(media_type, item),
