@@ -2,7 +2,7 @@
 
 import { ApiError, listQueues } from "./api.js";
 import { byId, h, keyed, setAttribute, setText, show } from "./dom.js";
-import { count, counted, jobSummary, reasonText, stateName } from "./format.js";
+import { capitalized, count, counted, jobSummary, reasonText, stateName } from "./format.js";
 import { age, badge, progress, stopwatch, updateAge, updateBadge, updateQueueProgress, updateStopwatch } from "./parts.js";
 
 const EVERY = 2_000;
@@ -20,6 +20,8 @@ export class QueueList {
   #timer;
   /** @type {AbortController | null} */
   #asking = null;
+  /** The queue whose page somebody comes from. */
+  #returning = "";
   /** @type {Place} */
   #place = { states: [], pageToken: "" };
 
@@ -68,12 +70,18 @@ export class QueueList {
   }
 
   /**
-   * Put the focus where somebody left the list.
-   * @param {string | null} queueId
+   * Put the focus where somebody left the list, now or, if that is not there yet, when it is.
+   * @param {string} queueId
    */
   focus(queueId) {
-    const row = queueId && byId("queue-rows").querySelector(`[data-key="${CSS.escape(queueId)}"] a`);
-    (row || byId("list-title")).focus();
+    byId("list-title").focus();
+    this.#returning = queueId;
+    this.#focusRow();
+  }
+
+  #focusRow() {
+    const link = byId("queue-rows").querySelector(`[data-key="${CSS.escape(this.#returning)}"] a`);
+    if (document.activeElement === byId("list-title")) link?.focus(); // else somebody has gone on
   }
 
   /** Ask now and from now on, if anybody looks. */
@@ -91,12 +99,13 @@ export class QueueList {
       const page = await listQueues({ ...this.#place, signal: asking.signal });
       if (asking.signal.aborted) return;
       this.#render(page);
+      this.#returning = "";
       show(this.#error, false);
       this.listener.onConnection("live", "");
     } catch (error) {
       if (asking.signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;
-      setText(this.#error, `${error.message}. ${error.permanent ? "" : "What is shown may be old; asking again…"}`);
+      setText(this.#error, `${capitalized(error.message)}. ${error.permanent ? "" : "What is shown may be old; asking again…"}`);
       show(this.#error, true);
       this.listener.onConnection("reconnecting", error.message);
     }
@@ -115,6 +124,7 @@ export class QueueList {
     const { states, pageToken } = this.#place;
     show(byId("queues"), queues.length > 0);
     keyed(byId("queue-rows"), queues, (queue) => queue.queue_id, createRow, updateRow);
+    if (this.#returning) this.#focusRow();
 
     const [title, hint, start] = this.#empty.children;
     const filtered = states.length > 0 || pageToken !== "";

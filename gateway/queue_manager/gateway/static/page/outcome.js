@@ -2,6 +2,7 @@
 
 import { ApiError } from "./api.js";
 import { h } from "./dom.js";
+import { capitalized } from "./format.js";
 
 /**
  * @param {Element} place
@@ -10,6 +11,7 @@ import { h } from "./dom.js";
 export function tell(place, ...content) {
   place.removeAttribute("data-kind");
   place.replaceChildren(...content);
+  place.scrollIntoView({ block: "nearest" });
 }
 
 /**
@@ -21,14 +23,15 @@ export function tellError(place, error, advice = "") {
   if (!(error instanceof Error)) throw error;
   const violations = error instanceof ApiError ? error.violations : [];
   const undecided = error instanceof ApiError && error.undecided;
-  place.setAttribute("data-kind", "error");
   if (!violations.length) {
-    place.replaceChildren(h("p", {}, undecided && advice ? `${error.message}. ${advice}` : error.message));
+    tell(place, h("p", {}, undecided && advice ? `${capitalized(error.message)}. ${advice}` : capitalized(error.message)));
+    place.setAttribute("data-kind", "error");
     return;
   }
   const heading = violations.length === 1 ? "One thing is wrong with it:" : `${violations.length} things are wrong with it:`;
   const items = violations.map(({ field, description }) =>
     h("li", { "data-field": field }, ...(field ? [h("code", {}, field), " "] : []), description),
   );
-  place.replaceChildren(h("p", {}, heading), h("ul", { class: "violations" }, ...items));
+  tell(place, h("p", {}, heading), h("ul", {}, ...items));
+  place.setAttribute("data-kind", "error");
 }

@@ -2,7 +2,7 @@
 
 import { byId, h, keyed, setAttribute, setText, show } from "./dom.js";
 import { EventList } from "./events.js";
-import { count, counted, estimate, isTerminal, jobSummary, percent, reasonText, stateName } from "./format.js";
+import { capitalized, count, counted, estimate, isTerminal, jobSummary, percent, reasonText, stateName } from "./format.js";
 import { updateJobs } from "./jobs.js";
 import { age, badge, progress, stopwatch, updateAge, updateBadge, updateQueueProgress, updateStopwatch } from "./parts.js";
 import { QueueWatch } from "./watch.js";
@@ -87,7 +87,7 @@ export class QueuePage {
   #connection(state, why) {
     show(this.#error, state === "gone");
     if (state === "gone") {
-      setText(this.#error, why);
+      setText(this.#error, capitalized(why));
       document.title = "Not there · Queue Manager";
     }
     if (state === "ended") this.#drawSoon(); // and then say so
