@@ -77,11 +77,8 @@ export function keyed(parent, items, keyOf, create, update) {
   let next = parent.querySelector(":scope > [data-key]");
   for (const item of items) {
     const key = keyOf(item);
-    let element = present.get(key);
-    if (!element) {
-      element = create(item);
-      element.setAttribute("data-key", key);
-    }
+    const element = present.get(key) ?? create(item);
+    setAttribute(element, "data-key", key);
     if (element === next) next = element.nextElementSibling;
     else parent.insertBefore(element, next);
     update(element, item);

@@ -4,7 +4,7 @@
  */
 
 import { byId, h } from "./dom.js";
-import { capitalized, count, counted, reasonText } from "./format.js";
+import { capitalized, count, counted, estimate, percent, reasonText } from "./format.js";
 import { age, badge, updateAge, updateBadge } from "./parts.js";
 
 /** How many entries are kept: of progress, and of everything else. */
@@ -65,7 +65,7 @@ function entry({ kind, revision, merged, gap, queue, event }) {
     merged > 1 && event ? `after ${counted(merged - 1, "change")} of progress` : "",
     gap ? "does not follow on the revision before" : "",
   ].filter(Boolean);
-  const words = h("div", {}, ...(event ? wordsOf(event) : [h("p", {}, `As it was at revision ${count(revision)}`)]));
+  const words = h("div", {}, ...(event ? wordsOf(event, queue) : [h("p", {}, `As it was at revision ${count(revision)}`)]));
   if (notes.length) words.append(h("p", { class: "hint" }, notes.join("; ")));
   made.append(time, h("span", { class: "revision", title: `Revision ${revision}` }, `#${revision}`), words);
   return made;
@@ -74,8 +74,14 @@ function entry({ kind, revision, merged, gap, queue, event }) {
 /**
  * A line for the queue where its state changed, then one for all jobs that came to the same state for the same reason.
  * @param {any} event
+ * @param {any} queue after it
  */
-function wordsOf(event) {
+function wordsOf(event, queue) {
+  if (event.type === "EVENT_TYPE_PROGRESS") {
+    const told = estimate(queue);
+    return [h("p", {}, `${count(queue.records_written)} records${told ? `, ${percent(told.share)}` : ""}`)];
+  }
+  /** @type {Element[]} */
   const lines = [];
   const told = !["EVENT_TYPE_QUEUE_STATE_CHANGED", "EVENT_TYPE_JOB_STATE_CHANGED"].includes(event.type);
   if (told) {
@@ -89,6 +95,7 @@ function wordsOf(event) {
   const groups = new Map();
   for (const { job, after, reason } of event.job_changes) {
     const key = `${after} ${reasonText(reason)}`;
+    /** @type {{state: string, jobs: string[], reason: string}} */
     const group = groups.get(key) ?? { state: after, jobs: [], reason: reasonText(reason) };
     groups.set(key, group);
     group.jobs.push(job);

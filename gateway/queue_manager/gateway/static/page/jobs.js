@@ -49,6 +49,7 @@ function createJob(job) {
  */
 function updateJob(group, job) {
   const [row, details] = group.children;
+  const list = /** @type {Element} */ (details.querySelector("dl"));
   const [, state, progressCell, records, took, message] = row.children;
   setAttribute(group, "data-state", stateName(job.state));
   updateBadge(/** @type {HTMLElement} */ (state.children[0]), job.state);
@@ -57,7 +58,7 @@ function updateJob(group, job) {
   setText(records.children[0], count(job.records_written));
   updateStopwatch(took.children[0], job);
   setText(message.children[0], job.message);
-  keyed(details.querySelector("dl"), facts(job), ([term]) => term, createFact, updateFact);
+  keyed(list, facts(job), ([term]) => term, createFact, updateFact);
 }
 
 /**
