@@ -56,7 +56,7 @@ async def running(options: Options) -> AsyncIterator[str]:
     await runner.setup()
     try:
         try:
-            site = web.TCPSite(runner, options.host, options.port, shutdown_timeout=FINISHING)
+            site = web.TCPSite(runner, options.host, options.port)
             await site.start()
         except OSError as error:
             why = error.strerror or str(error)

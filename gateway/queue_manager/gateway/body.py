@@ -30,7 +30,7 @@ async def read(http: web.BaseRequest, *, limit: int, timeout: float) -> bytes:
                 if len(found) > limit:
                     raise _too_large(limit)
     except TimeoutError:
-        raise TooSlow(f"the body did not come within {timeout:g} s", headers={"Connection": "close"}) from None
+        raise TooSlow(f"the body did not come within {timeout:g} s") from None
     except (BadHttpMessage, web.RequestPayloadError) as error:
         raise Malformed([Violation("", f"the body cannot be read: {error}")]) from None
     return bytes(found)
@@ -50,6 +50,4 @@ def _check_type(http: web.BaseRequest) -> None:
 
 
 def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"the body must be at most {limit} bytes (QM_HTTP_MAX_BODY_BYTES)", headers={"Connection": "close"}
-    )
+    return BodyTooLarge(f"the body must be at most {limit} bytes (QM_HTTP_MAX_BODY_BYTES)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import json
 import math
 import re
 import struct
@@ -129,7 +130,7 @@ class Reader:
         self._repeated_keys(given, path)
         key_field, value_field = entry.fields_by_name["key"], entry.fields_by_name["value"]
         for name, each in given.items():
-            here = f"{path}[{name!r}]" if not re.fullmatch(r"\w+", name) else f"{path}.{name}"
+            here = f"{path}[{json.dumps(name)}]"
             try:
                 key = _map_key(key_field, name)
             except Wrong as error:

@@ -85,6 +85,8 @@ class Gateway:
                 response = await self._call(http, endpoint, segments, query, headers)
         except Refused as refused:
             response = _error(statuses.of_refusal(refused), headers | refused.headers, refused.http_status)
+            if refused.closes:
+                response.force_close()
         except Failed as failed:
             response = _error(failed.status, headers)
         except grpc.aio.AioRpcError as error:

@@ -30,6 +30,8 @@ class Refused(Exception):
     http_status: HTTPStatus = HTTPStatus.BAD_REQUEST
     code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT
     reason: str = "INVALID_REQUEST"
+    closes: bool = False
+    """Whether the connection is of no use afterwards."""
 
     def __init__(self, message: str, *, headers: Mapping[str, str] | None = None) -> None:
         """`headers`: of the answer."""
@@ -88,6 +90,7 @@ class BodyTooLarge(Refused):
     http_status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "BODY_TOO_LARGE"
+    closes = True
 
 
 class TooSlow(Refused):
@@ -96,6 +99,7 @@ class TooSlow(Refused):
     http_status = HTTPStatus.REQUEST_TIMEOUT
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     reason = "BODY_TOO_SLOW"
+    closes = True
 
 
 class Misdirected(Refused):

@@ -16,7 +16,7 @@ from queue_manager.gateway import status as statuses
 from queue_manager.gateway.contract import Method
 from queue_manager.gateway.conventions import AFTER, END, REVISION
 from queue_manager.gateway.frames import Text, Writer
-from queue_manager.gateway.hub import Failed, Hub, Observer
+from queue_manager.gateway.hub import TRANSIENT, Failed, Hub, Observer
 from queue_manager.gateway.upstream import Metadata, Upstream
 
 log = structlog.get_logger(__name__)
@@ -112,10 +112,13 @@ class Watches:
     async def _lead_in(
         self, hub: Hub, method: Method, writer: Writer, request: Message, metadata: Metadata
     ) -> AsyncIterator[Text | Note]:
-        """A stream of one's own, from a revision that the hub does not have up to one that it has."""
+        """A stream of one's own, from a revision that the hub does not have up to one that it has.
+
+        Where it is cut, the hub goes on: with one frame that stands for what was missed.
+        """
         call = self._upstream.stream(method.path, request.SerializeToString(), metadata)
+        began = False
         try:
-            began = False
             async for raw in call:
                 message = method.response.FromString(raw)
                 if not began:
@@ -125,7 +128,9 @@ class Watches:
                 if hub.has_passed(getattr(message, REVISION)):
                     return
         except grpc.aio.AioRpcError as error:
-            raise Failed(statuses.of_call(error, server=self._upstream.server)) from error
+            status = statuses.of_call(error, server=self._upstream.server)
+            if not began or statuses.code_of(status) not in TRANSIENT:
+                raise Failed(status) from error
         finally:
             call.cancel()
 

@@ -92,6 +92,7 @@ class Server(web.Server):
             access_log=None,
             keepalive_timeout=KEEP_ALIVE,
             lingering_time=1.0,
+            auto_decompress=False,
             max_line_size=LONGEST_LINE,
             max_field_size=LONGEST_LINE,
         )

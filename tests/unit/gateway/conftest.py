@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -31,10 +33,17 @@ def compiled(folder: Path, name: str, out: Path) -> FileDescriptorSet:
     return FileDescriptorSet.FromString(out.read_bytes())
 
 
-@pytest.fixture(scope="session")
-def rules(tmp_path_factory: pytest.TempPathFactory) -> Contract:
+@cache
+def compiled_rules() -> Contract:
     """The contract that `rules.proto` is."""
-    return Contract.of(compiled(HERE, "rules.proto", tmp_path_factory.mktemp("rules") / "rules.binpb"))
+    with TemporaryDirectory() as folder:
+        return Contract.of(compiled(HERE, "rules.proto", Path(folder) / "rules.binpb"))
+
+
+@pytest.fixture(scope="session")
+def rules() -> Contract:
+    """The contract that `rules.proto` is."""
+    return compiled_rules()
 
 
 @pytest.fixture(scope="session")

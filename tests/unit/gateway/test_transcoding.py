@@ -265,7 +265,7 @@ def test_what_a_request_becomes(
             EVERYTHING,
             [],
             {"words": ["a", None, 5], "labels": {"a": None}},
-            ["words[1]", "words[2]", "labels.a"],
+            ["words[1]", "words[2]", 'labels["a"]'],
         ),
         (
             "POST",
@@ -274,7 +274,7 @@ def test_what_a_request_becomes(
             {"messages": [{"text": 1}, 2, {"x": 3}]},
             ["messages[0].text", "messages[1]", "messages[2].x"],
         ),
-        ("POST", EVERYTHING, [], {"by_number": {"x": {}, "1": 2}}, ["by_number.x", "by_number.1"]),
+        ("POST", EVERYTHING, [], {"by_number": {"x": {}, "1": 2}}, ['by_number["x"]', 'by_number["1"]']),
         ("POST", EVERYTHING, [], {"color": "GREEN", "colors": ["COLOR_RED", 2**31]}, ["color", "colors[1]"]),
         (
             "POST",

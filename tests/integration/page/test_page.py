@@ -1,0 +1,309 @@
+"""The live page in a browser, as somebody at a desk uses it: by mouse, by keyboard, on a narrow screen.
+
+QM_TEST_SCREENSHOTS names a folder for the pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Route, expect
+
+from queue_manager.client import AsyncClient
+from queue_manager.v1 import queue_pb2
+from tests.e2e.conftest import payload
+from tests.integration.page.seen import kept_history, ledger, queue_id, reaches, start
+from tests.support import browser as browsers
+from tests.support.browser import LOOKS, Look, Tab, needs_browser, screenshots
+from tests.support.gateway_process import GatewayProcess
+
+pytestmark = [pytest.mark.integration, needs_browser]
+
+
+async def test_a_historical_queue_is_started_and_followed_to_its_end(tab: Tab, client: AsyncClient) -> None:
+    """Every change of it is shown once, and the page says that nothing is missing."""
+    page = tab.page
+    await expect(page.locator("#list-empty")).to_contain_text("Start one from an example")
+
+    queue = await start(page)
+
+    await expect(page).to_have_url(re.compile(f"#/queues/{queue}$"))
+    await expect(page).to_have_title(re.compile(queue))
+    await expect(page.locator("#jobs tbody")).to_have_count(6)
+    await expect(page.locator("#connection")).to_have_text("live")
+    bar = page.get_by_role("progressbar", name="Progress of loader-producer", exact=True)
+    await expect(bar).to_have_js_property("value", 1, timeout=60_000)
+    await reaches(page, "FINISHED")
+    await expect(page.locator("#connection")).to_have_text("ended")
+    await expect(page.locator("#stop-open")).to_be_hidden()
+    await expect(page.locator("#jobs .badge")).to_have_text([re.compile("FINISHED")] * 6)
+    await expect(page.locator("[data-key=arango-connector] .reason")).to_have_text(re.compile("^Drained: "))
+    shown = await ledger(page)
+    assert shown.adds_up, shown
+    assert set(await kept_history(client, queue)) <= {revision for revision, _ in shown.entries}
+    stored = (await client.get_queue(queue)).records_written
+    await expect(page.locator("#queue-facts")).to_contain_text(f"{stored:,}")
+    assert (await client.get_queue(queue)).requested_by == "live page"
+
+
+async def test_the_history_of_a_queue_that_has_ended_is_shown(tab: Tab, client: AsyncClient) -> None:
+    """From its first revision, though nobody looked at the time."""
+    queue = (await client.start_queue(payload_of("historical"))).queue.queue_id
+    kept = await kept_history(client, queue)
+
+    await tab.page.goto(f"{tab.page.url}#/queues/{queue}")
+
+    await reaches(tab.page, "FINISHED")
+    shown = await ledger(tab.page)
+    assert shown.adds_up, shown
+    assert [revision for revision, _ in shown.entries] == kept
+
+
+async def test_a_realtime_queue_is_stopped_only_after_it_has_been_confirmed(tab: Tab, client: AsyncClient) -> None:
+    """The dialog names the queue; the reason that is given, whatever stands in it, is shown as it is."""
+    page = tab.page
+    queue = await start(page, "realtime")
+    await reaches(page, "RUNNING")
+    await expect(page.locator("#queue-progress")).to_contain_text("runs until it is stopped")
+
+    await page.locator("#stop-open").click()
+    await expect(page.locator("#stop-id")).to_have_text(queue)
+    await page.get_by_role("button", name="Let it run").click()
+    await expect(page.locator("#stop")).to_be_hidden()
+    assert (await client.get_queue(queue)).state == queue_pb2.QUEUE_STATE_RUNNING
+
+    await page.locator("#stop-open").click()
+    await page.locator("#stop-reason").fill("seen <b>enough</b>")
+    await page.get_by_role("button", name="Stop the queue").click()
+    await reaches(page, "STOPPED")
+    await expect(page.locator("#queue-reason")).to_have_text("Stopped by live page: seen <b>enough</b>")
+    await expect(page.locator("#jobs .badge")).to_have_text([re.compile("STOPPED")] * 7)
+    assert (await ledger(page)).adds_up
+    assert (await client.get_queue(queue)).stop_reason == "seen <b>enough</b>"
+
+
+async def test_a_stop_that_takes_long_is_followed_by_one_by_force(tab: Tab, client: AsyncClient) -> None:
+    """While it is being stopped the dialog offers that."""
+    page = tab.page
+    queue = await start(page, "realtime")
+    await reaches(page, "RUNNING")
+    worker = (await client.get_queue(queue)).jobs[0].runner.pid
+    os.kill(worker, signal.SIGSTOP)  # this one hears nobody
+    await page.locator("#stop-open").click()
+    await page.get_by_role("button", name="Stop the queue").click()
+    await reaches(page, "STOPPING")
+    await expect(page.locator("#queue-facts")).to_contain_text("Workers are deleted")
+
+    await page.locator("#stop-open").click()
+    await expect(page.locator("#stop-title")).to_have_text("It is being stopped. Stop it by force?")
+    await page.get_by_role("button", name="Stop the queue").click()
+    await reaches(page, "STOPPED")
+    await expect(page.locator("#events")).to_contain_text("FORCE stop requested")
+    assert (await ledger(page)).adds_up
+
+
+async def test_the_list_is_filtered_by_state_and_the_back_button_returns_to_it(tab: Tab, client: AsyncClient) -> None:
+    """Filter and focus are as they were left."""
+    page = tab.page
+    running = (await client.start_queue(payload_of("realtime"))).queue.queue_id
+    stopped = (await client.start_queue(payload_of("realtime"))).queue.queue_id
+    await client.stop_queue(stopped, wait=True)
+    rows = page.locator("#queue-rows tr")
+    await expect(rows).to_have_count(2)  # the list asks again by itself
+    await expect(rows.first).to_have_attribute("data-key", stopped)  # the newest first
+
+    await page.get_by_role("checkbox", name="stopped", exact=True).check()
+    await expect(rows).to_have_count(1)
+    await expect(page).to_have_url(re.compile(r"#/\?states=STOPPED$"))
+    await page.get_by_role("checkbox", name="running", exact=True).check()
+    await expect(rows).to_have_count(2)
+    await page.get_by_role("checkbox", name="stopped", exact=True).uncheck()
+    await expect(rows).to_have_count(1)
+
+    await page.get_by_role("link", name=running).click()
+    await reaches(page, "RUNNING")
+    await page.go_back()
+    await expect(page).to_have_title("Queues · Queue Manager")
+    await expect(rows).to_have_count(1)
+    await expect(page.get_by_role("checkbox", name="running", exact=True)).to_be_checked()
+    await expect(page.get_by_role("link", name=running)).to_be_focused()
+    await page.go_forward()
+    await reaches(page, "RUNNING")
+    await page.get_by_role("link", name="← All queues").click()
+    await expect(page).to_have_url(re.compile(r"#/\?states=RUNNING$"))
+
+    await page.get_by_role("checkbox", name="running", exact=True).uncheck()
+    await page.get_by_role("checkbox", name="failed", exact=True).check()
+    await expect(page.locator("#list-empty")).to_contain_text("None is failed")
+
+
+async def test_a_queue_is_started_and_stopped_by_keyboard_alone(tab: Tab) -> None:
+    """Tab leads everywhere and shows where it is; Enter, the arrows and Escape do what they do everywhere."""
+    page = tab.page
+    await tab.tab_to("#start-open")
+    await page.keyboard.press("Enter")
+    await tab.tab_to("#start input[type=radio]")
+    await page.keyboard.press("ArrowRight")
+    await expect(page.locator("#start-body")).to_have_value(re.compile("ws_candles_1m"))
+    await tab.tab_to("#start-check")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#start-outcome")).to_contain_text("It would launch 7 jobs")
+    await tab.tab_to("#start-submit")
+    await page.keyboard.press("Enter")
+    await reaches(page, "RUNNING")
+    await expect(page.locator("#queue-title")).to_be_focused()
+
+    await tab.tab_to(".opener")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#job-loader-producer")).to_contain_text("ws_candles_1m")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#job-loader-producer")).to_be_hidden()
+
+    await page.locator("#queue-title").focus()
+    await tab.tab_to("#stop-open")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#stop-reason")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#stop-open")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await page.keyboard.type("by keyboard")
+    await page.keyboard.press("Enter")
+    await reaches(page, "STOPPED")
+
+    queue = await queue_id(page)
+    await page.locator("#back").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("link", name=queue)).to_be_focused()
+    await page.keyboard.press("Enter")
+    await reaches(page, "STOPPED")
+
+
+async def test_what_is_wrong_with_a_request_is_shown_with_its_place(tab: Tab, client: AsyncClient) -> None:
+    """All violations at once, beside the request, which stays as it was typed; and nothing is started."""
+    page = tab.page
+    await page.locator("#start-open").click()
+    body, outcome = page.locator("#start-body"), page.locator("#start-outcome")
+    await expect(body).to_have_value(re.compile("BTCUSDT"))
+    bad = json.dumps({"symbol": "", "requests": [{"target": "nobody", "type": "x"}, {"target": "graph-builder"}]})
+    for button in ("#start-check", "#start-submit"):
+        await body.fill(bad)
+        await page.locator(button).click()
+        await expect(outcome.locator("[data-field=symbol]")).to_contain_text("is required")
+        await expect(outcome.locator("[data-field='requests[0].target']")).to_contain_text("not a known target")
+        await expect(outcome.locator("[data-field='requests[1].type']")).to_contain_text("is required")
+        await expect(body).to_have_value(bad)
+        await body.fill('{"symbol": }')
+        await page.locator(button).click()
+        await expect(outcome).to_contain_text("not JSON that can be read")
+    await body.fill(bad.replace("symbol", "symbl"))
+    await page.locator("#start-check").click()
+    await expect(outcome).to_contain_text("symbl")
+
+    await page.get_by_label("Real-time").check()
+    await expect(body).to_have_value(re.compile("ws_trades"))
+    await expect(outcome).to_be_empty()
+    await page.get_by_label("Historical").check()
+    await expect(body).to_have_value(bad.replace("symbol", "symbl"))  # what was typed is still there
+    assert not [queue async for queue in client.list_queues()]
+    tab.forgive_http_errors()
+
+
+async def test_an_answer_that_got_lost_starts_nothing_twice(tab: Tab, client: AsyncClient) -> None:
+    """Start, pressed again, is the same request with the same id."""
+    page = tab.page
+    await page.locator("#start-open").click()
+    await expect(page.locator("#start-body")).to_have_value(re.compile("BTCUSDT"))
+
+    async def lose(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    await page.route("**/v1/queues", lose)
+    await page.locator("#start-submit").click()
+    await expect(page.locator("#start-outcome")).to_contain_text("it is not started twice")
+    await page.unroute("**/v1/queues", lose)
+    await page.locator("#start-submit").click()
+    await reaches(page, "RUNNING")
+    assert [queue.queue_id async for queue in client.list_queues()] == [await queue_id(page)]
+    tab.forgive_http_errors()
+
+
+async def test_a_queue_that_is_not_there_is_said_to_be_so(tab: Tab) -> None:
+    """And the page does not ask for ever."""
+    await tab.page.goto(f"{tab.page.url}#/queues/wf-nobody")
+    await expect(tab.page.locator("#queue-error")).to_contain_text("does not exist")
+    await expect(tab.page.locator("#connection")).to_have_text("not there")
+    await expect(tab.page).to_have_title(re.compile("Not there"))
+    tab.forgive_http_errors()
+
+
+async def test_older_queues_are_a_page_further(tab: Tab, client: AsyncClient) -> None:
+    """By a link, which carries the filter along; and back by another."""
+    page = tab.page
+    queue = (await client.start_queue(payload_of("historical"))).queue.queue_id
+    asked: list[str] = []
+
+    async def two_pages(route: Route) -> None:
+        asked.append(route.request.url)
+        answer = await (await route.fetch(url=route.request.url.partition("?")[0])).json()
+        if "page_token" not in route.request.url:
+            answer |= {"queues": [], "next_page_token": "a+b/c="}
+        await route.fulfill(json=answer)
+
+    await page.route(re.compile(r"/v1/queues\?"), two_pages)
+    await page.get_by_role("checkbox", name="running", exact=True).check()
+    await page.get_by_role("link", name="Older →").click()
+    await expect(page.get_by_role("link", name=queue)).to_be_visible()
+    assert asked[-1].endswith("?page_size=50&states=QUEUE_STATE_RUNNING&page_token=a%2Bb%2Fc%3D")
+    await page.get_by_role("link", name="← Newest").click()
+    await expect(page.get_by_role("link", name="← Newest")).to_be_hidden()
+    await expect(page.locator("#list-empty")).to_be_visible()
+    await page.unroute_all(behavior="ignoreErrors")
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=lambda look: str(look.name))
+async def test_it_fits(
+    chromium: Browser, gateway: GatewayProcess, client: AsyncClient, look: Look, tmp_path: Path
+) -> None:
+    """Nothing sticks out, in light, in dark, and on a narrow screen; the pictures are for people to look at."""
+    folder = screenshots(tmp_path)
+    await client.start_queue(payload_of("historical"), labels={"team": "research"})
+    stopped = (await client.start_queue(payload_of("realtime"))).queue.queue_id
+    await client.stop_queue(stopped, wait=True, reason="a picture")
+
+    async with browsers.tab(chromium, look) as opened:
+        page = opened.page
+
+        async def picture(name: str, *, whole: bool = True) -> None:
+            await page.screenshot(path=folder / f"{look.name}-{name}.png", full_page=whole)
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+
+        await page.goto(gateway.url)
+        await expect(page.locator("#queue-rows tr")).to_have_count(2)
+        await picture("list")
+        await page.locator("#start-open").click()
+        await page.locator("#start-check").click()
+        await expect(page.locator("#start-outcome")).to_contain_text("It would launch")
+        await picture("start", whole=False)
+        await page.keyboard.press("Escape")
+        await page.get_by_role("link", name="api-candles").click()
+        await reaches(page, "RUNNING")
+        await page.locator(".opener").first.click()
+        await picture("queue")
+        await page.locator("#stop-open").click()
+        await picture("stop", whole=False)
+        await page.keyboard.press("Escape")
+        await page.goto(f"{gateway.url}/#/queues/{stopped}")
+        await reaches(page, "STOPPED")
+        await picture("stopped")
+
+
+def payload_of(name: str) -> dict[str, object]:
+    """An example as the API takes it."""
+    read: dict[str, object] = json.loads(payload(name).read_bytes())
+    return read
