@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -223,6 +224,23 @@ async def test_a_caller_that_hangs_up_does_not_undo_its_stop() -> None:
             await call
         await asyncio.sleep(60)
         assert (server.workers(), await server.state(queue.queue_id)) == (0, QueueState.STOPPED)
+
+
+async def test_what_a_caller_that_hung_up_would_have_been_told_is_no_error_in_the_log() -> None:
+    """Its start is refused when it has gone: nobody is told, and asyncio has nothing to complain of."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with serving() as server:
+        await server.start(start(request_id="once"))
+        server.store.slow = 1.0
+        call = asyncio.create_task(server.start(start(symbol="ETHUSDT", request_id="once")))
+        await asyncio.sleep(0.5)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.sleep(60)
+        gc.collect()
+    assert complaints == []
 
 
 async def test_drain_waits_for_what_is_being_written() -> None:

@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
+from queue_manager.server.application.finishing import finish
 from queue_manager.server.application.ports import Bus, DeadLetter, DeadLetters, Fate, LetterCursor
 from queue_manager.server.domain.errors import InvalidRequest, NoBroker, ShuttingDown, Violation
 
@@ -51,7 +52,7 @@ class DeadLetterService:
         """What has them."""
         self._bus = bus
         self._replaying = asyncio.Lock()
-        self._replays: set[asyncio.Task[Replayed]] = set()
+        self._replays: set[asyncio.Task[Any]] = set()
         self._ending = False
 
     async def page(
@@ -66,10 +67,7 @@ class DeadLetterService:
     async def replay(self, request: ReplayRequest, *, by: str) -> Replayed:
         """Send dead letters again, also if the caller goes away. Raises `InvalidRequest`, and sends none then."""
         letters = self._letters(request.topic)
-        task = asyncio.create_task(self._replay(letters, request, by), name="replay dead letters")
-        self._replays.add(task)
-        task.add_done_callback(self._replays.discard)
-        return await asyncio.shield(task)
+        return await finish(self._replay(letters, request, by), self._replays, name="replay dead letters")
 
     async def drain(self) -> None:
         """Have replays under way end after their next step, and wait for that."""

@@ -7,11 +7,12 @@ in a task of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
+from queue_manager.server.application.finishing import finish
 from queue_manager.server.application.ports import Clock, Cursor, QueueFilter, Record, StateStore
 from queue_manager.server.application.records import Records
 from queue_manager.server.application.watch import Watch, WatchHub
@@ -23,8 +24,6 @@ from queue_manager.server.domain.model import Queue, StopMode, cut
 from queue_manager.server.domain.observation import Refused, StopRequested
 from queue_manager.server.domain.request import StartRequest, accept, fingerprint
 from queue_manager.server.domain.timings import Timings
-
-T = TypeVar("T")
 
 ATTEMPTS_AT_AN_ID = 8
 """Six characters of 36 collide once in two billion; eight times in a row means that something else is wrong."""
@@ -82,7 +81,7 @@ class QueueService:
             raise
         if request.validate_only:
             return await self._rehearsed(queue)
-        return await self._finish(self._record(request, queue, requested_by))
+        return await finish(self._record(request, queue, requested_by), self._writing)
 
     async def stop(
         self,
@@ -105,7 +104,8 @@ class QueueService:
 
         # Each wish has its own event, with its own reason: also one that hastens a stop under way, whose reason stays.
         message = cut(f"{mode} stop requested by {by}" + (f": {reason}" if reason else ""))
-        record = await self._finish(self._records.change(queue_id, transition, actor=by, message=message))
+        change = self._records.change(queue_id, transition, actor=by, message=message)
+        record = await finish(change, self._writing)
         self._wake(queue_id)
         if wait is not None and not record.queue.ended:
             with suppress(TimeoutError):  # then the caller is told how far it is
@@ -176,10 +176,3 @@ class QueueService:
         if spec.fingerprint != body:
             raise RequestIdReused(spec.request_id, spec.queue_id)
         return Started(record.queue, created=False)
-
-    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do this to its end, even if the caller goes away."""
-        task = asyncio.create_task(work)
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-        return await asyncio.shield(task)
