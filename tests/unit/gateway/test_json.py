@@ -103,9 +103,9 @@ LENIENT = {
 def test_what_is_taken_and_what_is_refused(name: str, value: Any) -> None:
     """The same as the library takes, to the same end."""
     document = {name: value}
-    theirs: Message | None = EVERYTHING()
+    theirs: Message | None
     try:
-        json_format.ParseDict(copy.deepcopy(document), theirs, descriptor_pool=RULES.pool)
+        theirs = json_format.ParseDict(copy.deepcopy(document), EVERYTHING(), descriptor_pool=RULES.pool)
     except (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError):
         theirs = None
     try:

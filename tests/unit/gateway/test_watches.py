@@ -48,7 +48,7 @@ class Reader:
 
     async def read(self, watches: Watches, metadata: Metadata = (), heartbeat: int = 0) -> None:
         """Until the end."""
-        request = ENDPOINT.method.request(queue_id="q")  # type: ignore[call-arg]
+        request = ENDPOINT.method.request(queue_id="q")
         if self.after is not None:
             request.after_revision = self.after  # type: ignore[attr-defined]
         if heartbeat:
