@@ -93,7 +93,7 @@ VALUES = st.recursive(
 
 LENIENT = {
     "number", "positive", "big", "biggest", "zigzag", "fixed", "single", "real", "reals", "data", "by_number", "wrapped",
-    "maybe_big", "color", "colors",
+    "maybe_big", "color", "colors", "nothing",
 }  # fmt: skip
 """Of numbers the library takes texts that are none (`" 1"`, `"1_0"`), of bytes what is no base64, of enums `true`."""
 
