@@ -1,8 +1,9 @@
 """Shows the product in a minute: a server, the user's own example, and its life until it has FINISHED (`make demo`).
 
-It starts a real server on free ports with its data in a temporary directory, then types what a user would: `queuectl
-start` and `queuectl watch`. Whatever happens, Ctrl-C included, it leaves nothing running and nothing behind; it exits
-with 0 only if the queue finished and the server ended well. It's no test: `tests/` has those.
+It starts a real server and a gateway on free ports with their data in a temporary directory, then types what a user would:
+`queuectl start` and `queuectl watch`. Meanwhile the live page is open at the gateway's address. Whatever happens, Ctrl-C
+included, it leaves nothing running and nothing behind; it exits with 0 only if the queue finished and both ended well. It's
+no test: `tests/` has those.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Final, NoReturn
 ROOT: Final = Path(__file__).resolve().parent.parent
 EXAMPLE: Final = Path("examples") / "historical-pipeline.json"
 SERVER: Final = (sys.executable, "-m", "queue_manager.server", "serve")
+GATEWAY: Final = (sys.executable, "-m", "queue_manager.server", "gateway")
 QUEUECTL: Final = (sys.executable, "-m", "queue_manager.client.cli")
 
 READY_WITHIN: Final = 20.0
@@ -44,24 +46,23 @@ class DemoError(Exception):
     """The demo cannot go on; the message says why."""
 
 
-class Server:
-    """The server's process, with the end of its log."""
+class Service:
+    """A process that serves, with the end of its log."""
 
-    def __init__(self, command: Sequence[str], data: Path) -> None:
-        """Start it. It is in a session of its own, so that a Ctrl-C reaches it from here only, and in order."""
-        environment = os.environ | {
-            "QM_GRPC_LISTEN": "127.0.0.1:0",
-            "QM_METRICS_LISTEN": "127.0.0.1:0",
-            "QM_DATA_DIR": str(data),
-            "QM_LOG_FORMAT": "json",
-        }
+    def __init__(self, name: str, command: Sequence[str], serves: str, **environment: str) -> None:
+        """Start it. It is in a session of its own, so that a Ctrl-C reaches it from here only, and in order.
+
+        `serves`: what its log line `serving` calls the address.
+        """
+        self.name = name
+        self._serves = serves
         self.log: deque[str] = deque(maxlen=LOG_LINES)
         self._address = ""
         self._serving = threading.Event()
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment,
+            env=os.environ | environment | {"QM_LOG_FORMAT": "json"},
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
@@ -72,11 +73,11 @@ class Server:
         self._reader.start()
 
     def wait_serving(self) -> str:
-        """The address on which it serves gRPC."""
+        """The address on which it serves."""
         if not self._serving.wait(READY_WITHIN):
-            raise DemoError(f"the server did not say within {READY_WITHIN:g} s that it serves")
+            raise DemoError(f"the {self.name} did not say within {READY_WITHIN:g} s that it serves")
         if not self._address:
-            raise DemoError(f"the server ended with exit code {self._process.wait()} before it served")
+            raise DemoError(f"the {self.name} ended with exit code {self._process.wait()} before it served")
         return self._address
 
     @property
@@ -96,7 +97,7 @@ class Server:
         try:
             return self._process.wait(STOP_WITHIN)
         except subprocess.TimeoutExpired:
-            raise DemoError(f"the server did not end within {STOP_WITHIN:g} s after SIGTERM") from None
+            raise DemoError(f"the {self.name} did not end within {STOP_WITHIN:g} s after SIGTERM") from None
         finally:
             self._kill()
 
@@ -113,21 +114,27 @@ class Server:
         with self._process.stderr as lines:
             for line in lines:
                 self.log.append(line.rstrip())
-                if not self._address and (address := _serving_address(line)):
+                if not self._address and (address := _serving_address(line, self._serves)):
                     self._address = address
                     self._serving.set()
         self._serving.set()
 
 
-def _serving_address(line: str) -> str:
-    """The gRPC address in the log line that says `serving`, else empty."""
+def _serving_address(line: str, what: str) -> str:
+    """The address in the log line that says `serving`, else empty."""
     try:
         entry = json.loads(line)
     except ValueError:
         return ""
-    if isinstance(entry, dict) and entry.get("event") == "serving" and isinstance(entry.get("grpc"), str):
-        return str(entry["grpc"])
+    if isinstance(entry, dict) and entry.get("event") == "serving" and isinstance(entry.get(what), str):
+        return str(entry[what])
     return ""
+
+
+def _server(command: Sequence[str], data: Path) -> Service:
+    """A server with its data there."""
+    listens = {"QM_GRPC_LISTEN": "127.0.0.1:0", "QM_METRICS_LISTEN": "127.0.0.1:0"}
+    return Service("server", command, "grpc", QM_DATA_DIR=str(data), **listens)
 
 
 def run(server_command: Sequence[str] = SERVER) -> int:
@@ -135,24 +142,29 @@ def run(server_command: Sequence[str] = SERVER) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     data = Path(tempfile.mkdtemp(prefix="queue-manager-demo-"))
-    server: Server | None = None
+    server: Service | None = None
+    gateway: Service | None = None
     failure = ""
     try:
         _say("Starting a server on free ports, with its data in a temporary directory.")
-        server = Server(server_command, data)
+        server = _server(server_command, data)
         address = server.wait_serving()
-        _say(f"It serves on {address}.")
+        _say(f"It serves on {address}. Starting a gateway in front of it.")
+        gateway = Service("gateway", GATEWAY, "http", QM_HTTP_LISTEN="127.0.0.1:0", QM_SERVER=address)
+        url = gateway.wait_serving()
+        _say(f"While this runs: {url}/ is the live page, {url}/docs the API with Swagger UI.")
         _show_queue(address)
-        _say("Stopping the server with SIGTERM.")
-        if (code := server.stop()) != 0:
-            raise DemoError(f"the server ended with exit code {code}, not 0")
+        _say("Stopping the gateway and the server with SIGTERM.")
+        for service in (gateway, server):
+            if (code := service.stop()) != 0:
+                raise DemoError(f"the {service.name} ended with exit code {code}, not 0")
     except (DemoError, OSError) as e:
         failure = str(e)
     except KeyboardInterrupt:
         failure = "interrupted"
-    _clean_up(server, server_command, data, failed=bool(failure))
+    _clean_up(server, gateway, server_command, data, failed=bool(failure))
     if not failure:
-        _say("It ended with exit code 0, and the temporary directory is gone. That was all.")
+        _say("Both ended with exit code 0, and the temporary directory is gone. That was all.")
         return 0
     if server is not None and server.log and failure != "interrupted":
         print("\nthe end of the server's log:", file=sys.stderr)
@@ -205,10 +217,15 @@ def _end(process: subprocess.Popen[str]) -> None:
             process.wait()
 
 
-def _clean_up(server: Server | None, command: Sequence[str], data: Path, *, failed: bool) -> None:
+def _clean_up(
+    server: Service | None, gateway: Service | None, command: Sequence[str], data: Path, *, failed: bool
+) -> None:
     """Leave nothing running and nothing behind; not to be interrupted, because a second Ctrl-C comes easily."""
     previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        if failed and gateway is not None:
+            with contextlib.suppress(DemoError):
+                gateway.stop()
         if failed and server is not None:
             _say("Cleaning up.")
             _stop_workers(server, command, data)
@@ -218,14 +235,14 @@ def _clean_up(server: Server | None, command: Sequence[str], data: Path, *, fail
             signal.signal(number, handler)
 
 
-def _stop_workers(server: Server, command: Sequence[str], data: Path) -> None:
+def _stop_workers(server: Service, command: Sequence[str], data: Path) -> None:
     """Workers outlive their server by design, so a queue that is left half-way is stopped before the server is."""
     with contextlib.suppress(DemoError, OSError, ValueError):
         if not server.running and server.served:
             with contextlib.suppress(DemoError):
                 server.stop()
             # It died and left its workers. Another one on the same data finds them.
-            server = Server(command, data)
+            server = _server(command, data)
             server.wait_serving()
         if server.running and server.served:
             address = server.wait_serving()

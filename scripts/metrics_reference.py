@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
+from queue_manager.gateway.metrics import Metrics as GatewayMetrics
 from queue_manager.server.observability.metrics import Metrics
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
+
+
+class Described(Protocol):
+    """What is said of a metric."""
+
+    @property
+    def name(self) -> str:
+        """Its full name."""
+
+    @property
+    def kind(self) -> str:
+        """Counter, gauge or histogram."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Their names."""
+
+    @property
+    def help(self) -> str:
+        """What it counts."""
+
 
 INTRODUCTION = """# Metrics
 
@@ -20,13 +44,26 @@ does is in its events and in the log.
 """
 
 
+GATEWAY = """
+## The gateway
+
+It serves these at `/metrics` of its own address (`QM_HTTP_LISTEN`).
+
+"""
+
+
 def page() -> str:
     """The page in Markdown."""
+    return INTRODUCTION + table(Metrics(version="").descriptions) + GATEWAY + table(GatewayMetrics().descriptions)
+
+
+def table(metrics: Iterable[Described]) -> str:
+    """The metrics of one process."""
     lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
-    for metric in Metrics(version="").descriptions:
+    for metric in metrics:
         labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
         lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
-    return INTRODUCTION + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

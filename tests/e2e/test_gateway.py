@@ -388,6 +388,12 @@ async def test_metrics_and_documents(web: Web) -> None:
     _, document, headers = await web.ask("GET", "/openapi.json")
     choices = document["components"]["schemas"]["JobRequest"]["properties"]["target"]["enum"]
     assert "gnn-trainer" in choices
+    examples = document["paths"]["/v1/queues"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    assert list(examples)[:2] == ["historical", "realtime"]
+    assert {name.partition(".")[0] for name in examples if "." in name} == set(choices)
+    for name, example in examples.items():
+        status, told, _ = await web.ask("POST", "/v1/queues", json={**example["value"], "validate_only": True})
+        assert (status, len(told["plan"])) == (200, len(example["value"]["requests"])), (name, told)
     async with web.session.get(f"{web.url}/openapi.json", headers={"If-None-Match": headers["ETag"]}) as answer:
         assert answer.status == 304
     async with web.session.get(f"{web.url}/openapi.yaml") as answer:

@@ -11,21 +11,24 @@ import asyncio
 import os
 import pty
 import re
+import shutil
 import sys
 import termios
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import ROOT, grpcurl
 from tests.e2e.server_process import ServerProcess
+from tests.support.gateway_process import GatewayProcess
 
 BLOCK = re.compile(r"^<!-- (run|shows): ([a-z]+) -->\n```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ADDRESS = "127.0.0.1:50051"
-"""As README.md writes it."""
+GATEWAY = "127.0.0.1:8080"
+"""As README.md writes them."""
 PATIENCE = 60.0
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -165,6 +168,17 @@ async def test_the_demo_and_the_examples(server: ServerProcess) -> None:
     assert not server.worker_pids(), "every example ends what it has started"
 
 
+async def test_the_curl_example(server: ServerProcess, tmp_path: Path) -> None:
+    """Start, watch and stop through the gateway."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not on the PATH")
+    async with GatewayProcess(server.address, tmp_path) as gateway:
+        code = replace(block("run", "curl"), text=block("run", "curl").text.replace(f"http://{GATEWAY}", gateway.url))
+        found = await fault("curl", *command(code, server.address), address=server.address)
+    assert not found, found
+    assert not server.worker_pids()
+
+
 async def test_the_grpcurl_example(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start, watch and stop by grpcurl, with reflection."""
     monkeypatch.setenv("PATH", f"{Path(grpcurl()).parent}{os.pathsep}{os.environ['PATH']}")
@@ -177,8 +191,8 @@ async def test_the_grpcurl_example(server: ServerProcess, monkeypatch: pytest.Mo
 def test_every_marked_block_is_of_use() -> None:
     """None is marked that no test runs."""
     names = {(b.kind, b.name) for b in blocks("README.md")}
-    assert {name for kind, name in names if kind == "run"} == {"queuectl", "grpcurl", "python"}
-    assert {name for kind, name in names if kind == "shows"} == {"demo", "queuectl", "grpcurl", "python"}
+    assert {name for kind, name in names if kind == "run"} == {"queuectl", "curl", "grpcurl", "python"}
+    assert {name for kind, name in names if kind == "shows"} == {"demo", "queuectl", "curl", "grpcurl", "python"}
 
 
 def test_what_was_not_printed_is_found() -> None:

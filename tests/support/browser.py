@@ -95,7 +95,7 @@ async def tab(chromium: Browser, look: Look = LOOKS[0]) -> AsyncIterator[Tab]:
 
 
 def screenshots(otherwise: Path) -> Path:
-    """Where pictures go: the folder that QM_TEST_SCREENSHOTS names, or the test's own."""
-    folder = Path(os.environ.get("QM_TEST_SCREENSHOTS") or otherwise)
+    """Where pictures go: the folder that SCREENSHOTS names, or the test's own."""
+    folder = Path(os.environ.get("SCREENSHOTS") or otherwise)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

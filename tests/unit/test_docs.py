@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from queue_manager.client.cli.app import app
+from queue_manager.gateway.metrics import Metrics as GatewayMetrics
 from queue_manager.server.adapters.local.command import TOPICS_VARIABLE
 from queue_manager.server.domain import errors
 from queue_manager.server.observability.metrics import Metrics
@@ -98,7 +99,7 @@ def test_every_setting_that_is_named_exists() -> None:
 
 def test_every_metric_that_is_named_exists() -> None:
     """By its full name."""
-    known = {metric.name for metric in Metrics(version="").descriptions}
+    known = {metric.name for each in (Metrics(version=""), GatewayMetrics()) for metric in each.descriptions}
     assert [found for found in by_page(r"\bqueue_manager_[a-z_]*[a-z]\b") if found[1] not in known] == []
 
 

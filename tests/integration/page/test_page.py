@@ -1,6 +1,6 @@
 """The live page in a browser, as somebody at a desk uses it: by mouse, by keyboard, on a narrow screen.
 
-QM_TEST_SCREENSHOTS names a folder for the pictures.
+SCREENSHOTS names a folder for the pictures.
 """
 
 from __future__ import annotations

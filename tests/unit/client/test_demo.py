@@ -49,7 +49,7 @@ async def test_it_shows_a_queue_until_it_has_finished(tmp_path: Path) -> None:
     assert process.returncode == 0, text
     assert "$ queuectl start -f examples/historical-pipeline.json" in text
     assert "queue ended FINISHED" in text
-    assert "It ended with exit code 0" in text
+    assert "Both ended with exit code 0" in text
     assert left_in(tmp_path) == []
 
 

@@ -54,12 +54,19 @@ def types(contract: Contract, package: str) -> Iterator[type[Message]]:
 def filled(draw: st.DrawFn, kind: type[Message], depth: int = 0) -> Message:
     """A message with some of its fields set."""
     message = kind()
-    fields = [field for field in kind.DESCRIPTOR.fields if depth < DEEPEST or field.message_type is None]
+    fields: list[FieldDescriptor] = [
+        field for field in _descriptor(kind).fields if depth < DEEPEST or field.message_type is None
+    ]
     for field in (
         draw(st.lists(st.sampled_from(fields), unique_by=lambda each: each.name, max_size=8)) if fields else ()
     ):
         _fill(draw, message, field, depth)
     return message
+
+
+def _descriptor(kind: type[Message]) -> Any:
+    """Stubs know two classes of descriptors."""
+    return kind.DESCRIPTOR
 
 
 def _fill(draw: st.DrawFn, message: Any, field: FieldDescriptor, depth: int) -> None:
@@ -94,7 +101,7 @@ def _message(descriptor: Descriptor, depth: int) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def _well_known(draw: st.DrawFn, kind: type[Message]) -> Message:
+def _well_known(draw: st.DrawFn, kind: type[Message]) -> Any:
     message: Any = kind()
     name = kind.DESCRIPTOR.name
     if name == "Timestamp":
@@ -114,5 +121,5 @@ def _well_known(draw: st.DrawFn, kind: type[Message]) -> Message:
     elif name == "ListValue":
         message.extend([draw(st.booleans()), "x"])
     elif name != "Any":
-        message.value = draw(_scalar(kind.DESCRIPTOR.fields_by_name["value"]))
+        message.value = draw(_scalar(_descriptor(kind).fields_by_name["value"]))
     return message

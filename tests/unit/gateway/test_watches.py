@@ -48,7 +48,7 @@ class Reader:
 
     async def read(self, watches: Watches, metadata: Metadata = (), heartbeat: int = 0) -> None:
         """Until the end."""
-        request = ENDPOINT.method.request(queue_id="q")  # type: ignore[call-arg]
+        request = ENDPOINT.method.request(queue_id="q")
         if self.after is not None:
             request.after_revision = self.after  # type: ignore[attr-defined]
         if heartbeat:
@@ -243,7 +243,7 @@ async def test_a_server_that_restarts_is_not_seen(world: World) -> None:
     assert "away" in reader.notes[0]
     assert reader.notes[-1] == "the server is back"
     assert {call.after_revision for call, _ in world.server.calls[1:]} == {2}
-    assert world.metrics.resumed._value.get() >= 3  # and no more than one in half a second or so
+    assert world.metrics._resumed._value.get() >= 3  # and no more than one in half a second or so
     assert len(world.server.calls) < 40
 
 

@@ -49,11 +49,15 @@ class Choice:
     """What `kinds` are called."""
 
 
-def choices_of(source: Source, items: Iterable[Message | Mapping[str, Any]]) -> Mapping[str, Sequence[Choice]]:
+def as_value(item: Message | Mapping[str, Any]) -> Mapping[str, Any]:
+    """An item as JSON."""
+    return json_format.MessageToDict(item, preserving_proto_field_name=True) if isinstance(item, Message) else item
+
+
+def choices_of(source: Source, items: Iterable[Mapping[str, Any]]) -> Mapping[str, Sequence[Choice]]:
     """The choices by the full name of the field that takes them; empty without items."""
     found = []
-    for item in items:
-        each = json_format.MessageToDict(item, preserving_proto_field_name=True) if isinstance(item, Message) else item
+    for each in items:
         kinds = [kind["name"] for kind in each.get(source.kinds, ())]
         found.append(Choice(each["name"], each.get("description", ""), kinds, source.kinds))
     return {source.field: found} if found else {}

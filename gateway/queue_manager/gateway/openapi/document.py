@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from queue_manager.gateway.contract import WHOLE, Binding, Contract
 from queue_manager.gateway.openapi import errors, health
-from queue_manager.gateway.openapi.choices import TARGETS, choices_of
+from queue_manager.gateway.openapi.choices import TARGETS, as_value, choices_of
 from queue_manager.gateway.openapi.comments import Comments
 from queue_manager.gateway.openapi.forms import Schema
 from queue_manager.gateway.openapi.operations import METHODS, Names, Operations
@@ -53,15 +53,16 @@ def document(
     `version`: of what serves it. `targets`: what `ListTargets` answers, to be told as choices; each a `Target` or its JSON.
     """
     comments = Comments(contract.files)
+    known = [as_value(target) for target in targets]
     schemas = Schemas(
         comments,
         answered=_answered(contract),
         asked=[_method(contract, binding).input_type for binding in contract.bindings],
         sent=_sent(contract),
-        choices=choices_of(TARGETS, targets),
+        choices=choices_of(TARGETS, known),
     )
     tags = short_names(dict.fromkeys(binding.method.service for binding in contract.bindings))
-    paths = _paths(contract, Operations(comments, schemas), tags)
+    paths = _paths(contract, Operations(comments, schemas, known), tags)
     components = dict(sorted(schemas.components.items())) | {health.SCHEMA: health.HEALTH} | errors.schemas()
     used = _references({"paths": paths})
     return {

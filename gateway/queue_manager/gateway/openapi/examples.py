@@ -7,6 +7,7 @@ Answers are completed with the fields that the gateway always prints, so that th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -19,7 +20,7 @@ from queue_manager.gateway.contract import WHOLE, Binding
 from queue_manager.gateway.openapi import forms
 from queue_manager.gateway.openapi.forms import Schema
 
-QUEUE_ID: Final = "wf-btcusdt-api_candles_5m-20240601-k3x9qa"
+QUEUE_ID: Final = "wf-btcusdt-api-candles-5m-20240601-k3x9qa"
 _SERVICE: Final = "queue_manager.v1.QueueManager"
 
 Examples = Mapping[str, tuple[str, Any]]
@@ -33,10 +34,13 @@ def payload(name: str) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def bodies(binding: Binding) -> dict[str, Schema]:
-    """The named examples of a binding's body."""
+def bodies(binding: Binding, targets: Sequence[Mapping[str, Any]]) -> dict[str, Schema]:
+    """The named examples of a binding's body. `targets`: those that can be started, each with an example of its own."""
     shown = {}
-    for name, (summary, request) in _requests().get(_key(binding), {}).items():
+    requests = dict(_requests().get(_key(binding), {}))
+    if _key(binding) == f"{_SERVICE}.StartQueue":
+        requests |= _of_targets(targets)
+    for name, (summary, request) in requests.items():
         bound = {variable.field_path for variable in binding.template.variables}
         value = (
             {key: given for key, given in request.items() if key not in bound}
@@ -113,6 +117,52 @@ def _requests() -> Mapping[str, Examples]:
     }
 
 
+_SAMPLES: Final[Mapping[str, Any]] = {
+    "interval": "5m",
+    "collection_inputs": ["btc_candles_5m_2024_06", "btc_trades_2024_06"],
+    "collection_output": "btc_graph_2024_06",
+    "graph_collection": "btc_graph_2024_06",
+    "model_output": "gnn_model_btc_2024_06",
+    "inference_interval": "5m",
+    "source": "btc_graph_2024_06",
+    "collection_name": "btc_candles_5m_2024_06",
+}
+"""A value for each field of a job that a target may require."""
+_PLACEHOLDER: Final = re.compile(r"<\w+>")
+
+
+def _of_targets(targets: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, Any]]:
+    """The smallest request for each type of each target, as the catalogue has it."""
+    found = {}
+    for target in targets:
+        parameters = {each["name"]: _value(each) for each in target.get("parameters", ()) if each.get("required")}
+        for kind in target.get("types", ()):
+            name = _PLACEHOLDER.sub(_SAMPLES["interval"], kind["name"])
+            job = {
+                "target": target["name"],
+                "type": name,
+                **{field: _SAMPLES[field] for field in kind.get("required_fields", ()) if field in _SAMPLES},
+                **({"parameters": parameters} if parameters else {}),
+            }
+            dates = {"time_range": "2024-06-01:2024-06-30"} if kind.get("needs_time_range") else {}
+            request = {"symbol": "BTCUSDT", **dates, "requests": [job]}
+            found[f"{target['name']}.{name}"] = (f"{target['name']} {name}: {kind.get('description', '')}", request)
+    return found
+
+
+def _value(parameter: Mapping[str, Any]) -> str:
+    """A value that a parameter takes, as far as its rules say one."""
+    if allowed := parameter.get("allowed_values"):
+        return str(allowed[0])
+    number = parameter.get("minimum", parameter.get("maximum", 1))
+    samples = {
+        "PARAMETER_TYPE_BOOLEAN": "true",
+        "PARAMETER_TYPE_INTEGER": f"{number:.0f}",
+        "PARAMETER_TYPE_NUMBER": f"{number:g}",
+    }
+    return samples.get(parameter.get("type", ""), "text")
+
+
 _JOB: Final = {
     "name": "loader-producer",
     "target": "loader-producer",
@@ -122,9 +172,9 @@ _JOB: Final = {
     "state": "JOB_STATE_PENDING",
     "attempt": 1,
     "telemetry_id": "loader-producer__k3x9qa",
-    "kafka_topic": f"{QUEUE_ID}-api_candles_5m",
+    "kafka_topic": f"{QUEUE_ID}-api-candles-5m",
     "collection_name": "btc_candles_5m_2024_06",
-    "image": "loader-producer:latest",
+    "image": "streamforge/loader-producer:latest",
     "create_time": "2024-07-01T08:00:00Z",
 }
 _QUEUE: Final = {

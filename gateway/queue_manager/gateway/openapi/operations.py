@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 
@@ -37,8 +38,9 @@ class Names:
 class Operations:
     """Makes operations."""
 
-    def __init__(self, comments: Comments, schemas: Schemas) -> None:
-        """Both of the same descriptors."""
+    def __init__(self, comments: Comments, schemas: Schemas, targets: Sequence[Mapping[str, Any]]) -> None:
+        """The first two of the same descriptors; `targets`: what can be started."""
+        self._targets = targets
         self._comments = comments
         self._schemas = schemas
 
@@ -89,7 +91,7 @@ class Operations:
 
     def _body(self, binding: Binding, method: MethodDescriptor, names: Names) -> Schema:
         media: Schema = {"schema": self._body_schema(binding, method.input_type, names)}
-        if shown := examples.bodies(binding):
+        if shown := examples.bodies(binding, self._targets):
             media["examples"] = shown
         return {"required": _needs_body(binding, method.input_type), "content": {"application/json": media}}
 
