@@ -187,7 +187,9 @@ def enum_number(enum: EnumDescriptor, value: Any) -> int:
 
 def _whole(field: FieldDescriptor, value: Any) -> int:
     low, high = _RANGES[field.type]
-    if isinstance(value, str) and len(value) <= 24 and _WHOLE.fullmatch(value):
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        if len(value) > 24:  # before it is read: Python takes its time for thousands of digits
+            raise Wrong(f"must be from {low} to {high}")
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -326,6 +326,13 @@ def test_a_slip_of_the_pen_is_met_with_a_suggestion(endpoints: Endpoints) -> Non
     ]
 
 
+@pytest.mark.parametrize("digits", [19, 24, 25, 5000])
+def test_a_number_out_of_range_is_told_the_range(endpoints: Endpoints, digits: int) -> None:
+    """However long it is: it is a number."""
+    with pytest.raises(Malformed, match="big: must be from -9223372036854775808 to 9223372036854775807"):
+        read(endpoints, "POST", EVERYTHING, (), {"big": "9" * digits})
+
+
 @pytest.mark.parametrize("path", ["/", "/v9", "/v8/upload", "/v1/messages", "/v1/messages/1/2", "/v7/tail/"])
 def test_paths_that_lead_nowhere(endpoints: Endpoints, path: str) -> None:
     """Also where only a method that takes a stream is bound."""
