@@ -42,7 +42,7 @@ _BY_ANY_NAME: Final = ("/health/", "/metrics")
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class Gateway:
+class Handler:
     """The handler of all requests."""
 
     def __init__(
