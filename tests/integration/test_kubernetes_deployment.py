@@ -5,12 +5,8 @@ QUEUE_MANAGER_IMAGE names an image on the node with this wheel, whose entry poin
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,57 +14,27 @@ import pytest_asyncio
 
 from queue_manager.client import AsyncClient
 from queue_manager.v1.queue_pb2 import JobState, QueueState
-from tests.support.kubernetes import core_api, make_namespace, needs_cluster, remove_namespace
+from tests.support.deployment import MANAGERS, ROOT, deployed, kubectl, needs_image, pods, restart_manager
+from tests.support.kubernetes import needs_cluster
 from tests.support.local_workers import until
 
-ROOT = Path(__file__).resolve().parents[2]
-IMAGE = os.environ.get("QUEUE_MANAGER_IMAGE", "")
-MANAGERS = "app.kubernetes.io/component=control-plane"
 WORKERS = "app.kubernetes.io/managed-by=queue-manager"
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
-pytestmark = [
-    pytest.mark.integration,
-    needs_cluster,
-    pytest.mark.skipif(not IMAGE, reason="QUEUE_MANAGER_IMAGE names no image on the node"),
-    pytest.mark.timeout(300),
-]
-
-
-async def kubectl(*arguments: str) -> str:
-    """Run kubectl; what it prints."""
-    found = shutil.which("kubectl") or str(Path(os.environ.get("KUBEBUILDER_ASSETS", "")) / "kubectl")
-    process = await asyncio.create_subprocess_exec(
-        found, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 120)
-    assert process.returncode == 0, f"kubectl {' '.join(arguments)}: {err.decode()}"
-    return out.decode()
+pytestmark = [pytest.mark.integration, needs_cluster, needs_image, pytest.mark.timeout(300)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def namespace(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """A namespace with restricted Pod Security into which `deploy/trial` has been applied."""
-    folder = tmp_path_factory.mktemp("deploy")
-    shutil.copytree(ROOT / "deploy", folder, dirs_exist_ok=True)
-    image, _, tag = IMAGE.rpartition(":")
-    for path in (folder / "trial").iterdir():
-        text = path.read_text().replace("newTag: dev", f"newTag: {tag}")
-        path.write_text(text.replace("localhost/queue-manager:dev", IMAGE).replace("localhost/queue-manager", image))
-    name = await make_namespace({}, RESTRICTED)
-    await kubectl("-n", name, "apply", "--dry-run=server", "-k", str(folder / "base"))
-    await kubectl("-n", name, "apply", "-k", str(folder / "trial"))
-    await kubectl("-n", name, "rollout", "status", "deployment/queue-manager", "--timeout=90s")
-    yield name
-    await remove_namespace(name)
+    async with deployed(tmp_path_factory.mktemp("deploy"), {}) as name:
+        yield name
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(namespace: str) -> AsyncIterator[AsyncClient]:
     """A client of the manager in the pod."""
-    async with core_api() as core:
-        pods = (await core.list_namespaced_pod(namespace, label_selector=MANAGERS)).items
-    async with AsyncClient(f"{pods[0].status.pod_ip}:50051") as opened:
+    (pod,) = await pods(namespace, MANAGERS)
+    async with AsyncClient(f"{pod.status.pod_ip}:50051") as opened:
         yield opened
 
 
@@ -80,9 +46,7 @@ def payload(name: str) -> dict[str, Any]:
 
 async def worker_pods(namespace: str, queue_id: str) -> list[Any]:
     """The pods of a queue's workers."""
-    selector = f"{WORKERS},queue-manager.streamforge.io/queue-id={queue_id}"
-    async with core_api() as core:
-        return list((await core.list_namespaced_pod(namespace, label_selector=selector)).items)
+    return await pods(namespace, f"{WORKERS},queue-manager.streamforge.io/queue-id={queue_id}")
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -120,19 +84,10 @@ async def test_the_realtime_pipeline_runs_until_it_is_stopped(namespace: str, cl
 async def test_the_manager_is_probed_and_comes_back_with_its_queues(namespace: str, client: AsyncClient) -> None:
     """Its container is killed: Kubernetes starts another, which knows what the first one knew."""
     started = await client.start_queue(payload("realtime"))
-    async with core_api() as core:
-        (pod,) = (await core.list_namespaced_pod(namespace, label_selector=MANAGERS)).items
+    (pod,) = await pods(namespace, MANAGERS)
     said = await kubectl("-n", namespace, "exec", pod.metadata.name, "--", "queue-manager", "probe", "readiness")
     assert said.strip() == "SERVING"
-    await kubectl("-n", namespace, "exec", pod.metadata.name, "--", "/bin/sh", "-c", "kill -INT 1")
-
-    async def restarted() -> bool:
-        async with core_api() as core:
-            (pod,) = (await core.list_namespaced_pod(namespace, label_selector=MANAGERS)).items
-        (container,) = pod.status.container_statuses
-        return bool(container.restart_count == 1 and container.ready)
-
-    await until(restarted, within=60)
+    await restart_manager(namespace)
     queue = await client.get_queue(started.queue.queue_id)
     assert [job.attempt for job in queue.jobs] == [1] * 7
     await client.stop_queue(queue.queue_id, grace_period=2.0, wait=True, timeout=60)

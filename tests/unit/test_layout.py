@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,16 @@ def test_no_package_hides_the_other_roots_of_the_namespace() -> None:
     """An `__init__.py` directly in a root's `queue_manager` would."""
     for root in ("server", "client", "gen", "gateway"):
         assert not (REPOSITORY / root / "queue_manager" / "__init__.py").exists()
+
+
+def test_the_image_is_built_from_every_root() -> None:
+    """The Dockerfile copies what the wheel is made of, and `.dockerignore` lets it through."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    copied = (REPOSITORY / "Dockerfile").read_text().splitlines()
+    allowed = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    for root in project["tool"]["hatch"]["build"]["targets"]["wheel"]["sources"]:
+        assert f"COPY {root} {root}" in copied
+        assert f"!{root}" in allowed
 
 
 def inner_modules() -> list[Path]:

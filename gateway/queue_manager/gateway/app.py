@@ -17,7 +17,7 @@ from queue_manager.gateway.contract import Contract
 from queue_manager.gateway.documents import Documents
 from queue_manager.gateway.encode import Encoder
 from queue_manager.gateway.endpoints import Endpoints
-from queue_manager.gateway.gateway import Gateway
+from queue_manager.gateway.handler import Handler
 from queue_manager.gateway.metrics import Metrics
 from queue_manager.gateway.options import Options
 from queue_manager.gateway.streaming import Streams
@@ -43,7 +43,7 @@ async def running(options: Options) -> AsyncIterator[str]:
     metrics = Metrics()
     upstream = Upstream(options.server)
     watches = Watches(upstream, metrics, Random())  # noqa: S311 - it spreads attempts in time
-    handler = Gateway(
+    handler = Handler(
         options,
         upstream=upstream,
         endpoints=Endpoints(contract, encoder),

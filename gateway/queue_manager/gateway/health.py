@@ -1,7 +1,7 @@
 """How the gateway and the server behind it are, for probes: `grpc.health.v1` as JSON with each part by name.
 
 `live` is about this process alone: a server that is away is no reason to restart its gateway. `ready` and `startup` are
-what the server's health service says; the parts that it names as down stand with the reason, the others as SERVING.
+what the server's health service says, with the parts that it names as down and why.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from grpc_health.v1 import health_pb2
 
 from queue_manager.gateway.upstream import Upstream
 
-PROBES: Final = {"live": "liveness", "ready": "readiness", "startup": "startup"}
-"""What a path's last part asks the health service for."""
+LIVE: Final = "live"
+PROBES: Final = {LIVE: "", "ready": "readiness", "startup": "startup"}
+"""What a path's last part asks the health service for; empty: nothing."""
 CHECK: Final = "/grpc.health.v1.Health/Check"
 UNREADY: Final = "x-unready-"
 """Begins the trailing metadata that say which parts are down, and why."""
@@ -27,10 +28,13 @@ NOT_SERVING: Final = "NOT_SERVING"
 
 async def look(probe: str, upstream: Upstream) -> tuple[bool, bytes]:
     """Whether it is well, and the JSON that says so."""
-    status, down = await _ask(PROBES[probe], upstream)
-    parts = {"gateway": _part(SERVING), "server": _part(status if not down or "server" in down else SERVING)}
-    parts |= {name: _part(NOT_SERVING, why) for name, why in down.items()}
-    well = probe == "live" or status == SERVING
+    parts = {"gateway": _part(SERVING)}
+    well = True
+    if service := PROBES[probe]:
+        status, down = await _ask(service, upstream)
+        parts["server"] = _part(SERVING if down else status)
+        parts |= {name: _part(NOT_SERVING, why) for name, why in down.items()}
+        well = status == SERVING
     return well, msgspec.json.encode({"status": SERVING if well else NOT_SERVING, "parts": parts})
 
 

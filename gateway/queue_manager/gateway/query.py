@@ -7,15 +7,15 @@ JSON, without the quotes; enums by name.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from queue_manager.gateway.decode import Reader, Wrong, enum_number, scalar
+from queue_manager.gateway.decode import Reader
 from queue_manager.gateway.encode import WELL_KNOWN
+from queue_manager.gateway.scalars import Wrong, enum_number, nearest, scalar
 
 WRITTEN_AS_TEXT: Final = WELL_KNOWN - {f"google.protobuf.{name}" for name in ("Any", "Struct", "Value", "ListValue")}
 """Message types whose JSON is one string, number or boolean."""
@@ -59,8 +59,7 @@ class Parameters:
     def _unknown(self, name: str) -> str:
         if not self._names:
             return "no such query parameter: this takes none"
-        near = difflib.get_close_matches(name, self._names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(self._names)}"
+        hint = nearest(name, self._names) or "; there are " + ", ".join(self._names)
         return f"no such query parameter{hint}"
 
 

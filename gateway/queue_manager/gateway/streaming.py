@@ -20,11 +20,11 @@ from multidict import CIMultiDictProxy
 
 from queue_manager.gateway import status as statuses
 from queue_manager.gateway.contract import Method
-from queue_manager.gateway.decode import Wrong, scalar
 from queue_manager.gateway.endpoints import Endpoint
 from queue_manager.gateway.frames import RETRY, Form, Text, Writer, error_event, error_line
 from queue_manager.gateway.hub import Failed
 from queue_manager.gateway.problems import Malformed, NotAcceptable, Violation
+from queue_manager.gateway.scalars import Wrong, scalar
 from queue_manager.gateway.upstream import Metadata, Upstream
 from queue_manager.gateway.watching import ACCEPTED, Note, Watches
 

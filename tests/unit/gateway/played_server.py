@@ -37,7 +37,7 @@ class Call:
         server = self._server
         server.refuse_if_away()
         server.open.add(self)
-        cut, request = server.cut, self._request
+        cut, beats, request = server.cut, server.beats, self._request
         at = 0
         if request.HasField("after_revision"):
             at = request.after_revision
@@ -65,6 +65,9 @@ class Call:
                 yield server.frame(service_pb2.FRAME_KIND_END, at)
                 self._server.open.discard(self)
                 return
+            elif beats != server.beats:
+                beats = server.beats
+                yield server.frame(service_pb2.FRAME_KIND_HEARTBEAT, at, at)
             else:
                 await changed.wait()
 
@@ -87,6 +90,7 @@ class PlayedServer:
         self.calls: list[tuple[service_pb2.WatchQueueRequest, Metadata]] = []
         self.changed = asyncio.Event()
         self.cut = object()
+        self.beats = 0
 
     def stream(self, path: str, request: bytes, metadata: Metadata, timeout: float | None = None) -> Any:
         """See `Upstream`."""
@@ -119,6 +123,11 @@ class PlayedServer:
     def change(self, *, by: int = 1) -> None:
         """So many revisions more."""
         self.revision += by
+        self._wake()
+
+    def beat(self) -> None:
+        """There is nothing to say."""
+        self.beats += 1
         self._wake()
 
     def end(self) -> None:

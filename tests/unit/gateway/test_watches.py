@@ -220,6 +220,19 @@ async def test_a_slow_reader_is_told_how_much_it_has_missed(world: World, monkey
     assert len(slow.frames) < 10
 
 
+async def test_heartbeats_reach_all(world: World) -> None:
+    """Each once, with the revision; who comes later waits for the next."""
+    early, late = Reader(), Reader()
+    await world.begin(early)
+    world.server.beat()
+    await asyncio.sleep(0.01)
+    await world.begin(late)
+    world.server.beat()
+    await asyncio.sleep(0.01)
+    assert [frame[:3] for frame in early.frames] == [("SNAPSHOT", 1, 1), ("HEARTBEAT", 1, 0), ("HEARTBEAT", 1, 0)]
+    assert [frame[:3] for frame in late.frames] == [("SNAPSHOT", 1, 1), ("HEARTBEAT", 1, 0)]
+
+
 async def test_a_server_that_restarts_is_not_seen(world: World) -> None:
     """The stream is resumed after the last revision; whoever watches is only told that it is away."""
     reader = Reader()

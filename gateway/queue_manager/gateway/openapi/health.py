@@ -27,7 +27,7 @@ HEALTH: Final[Schema] = {
         "status": {"type": "string", "enum": [*_STATUSES]},
         "parts": {
             "type": "object",
-            "description": "The gateway, the server, and of the server's parts those that are down.",
+            "description": "The gateway; the server, except of liveness; and those of the server's parts that are down.",
             "additionalProperties": {
                 "type": "object",
                 "properties": {

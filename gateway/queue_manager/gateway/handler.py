@@ -36,10 +36,13 @@ MOST_PARAMETERS: Final = 1000
 _API: Final = guard.SECURITY | {"Content-Security-Policy": guard.API_POLICY, "Cache-Control": "no-store"}
 _PAGE: Final = guard.SECURITY | {"Content-Security-Policy": guard.PAGE_POLICY, "Cache-Control": "no-cache"}
 
+_BY_ANY_NAME: Final = ("/health/", "/metrics")
+"""Paths for probes and scrapers, which call pods by their addresses. They tell nothing that matters, and change nothing."""
+
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class Gateway:
+class Handler:
     """The handler of all requests."""
 
     def __init__(
@@ -72,8 +75,9 @@ class Gateway:
             headers |= self._guard.cors(http.headers)
             if request_id := http.headers.get("X-Request-Id"):
                 headers["X-Request-Id"] = printable(request_id)
-            self._guard.check(http.method, http.headers)
             path, query = _split(http)
+            if not path.startswith(_BY_ANY_NAME):
+                self._guard.check(http.method, http.headers)
             if own := self._own(path):
                 what, answer = own
                 response = await self._answer_own(http, answer, headers)
