@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,6 +51,8 @@ class Web:
                 return await reader.read()
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -61,6 +63,8 @@ async def gateway(server: str, **options: Any) -> AsyncIterator[Web]:
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session,
     ):
         yield Web(url, session)
+        await session.close()
+        await asyncio.sleep(0)  # aiohttp closes its transports with the loop's next turn
 
 
 @pytest.fixture

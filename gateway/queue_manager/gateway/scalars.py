@@ -22,7 +22,6 @@ _RANGES: Final = {
 }
 _WHOLE: Final = re.compile(r"-?[0-9]+")
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_LARGEST_SINGLE: Final = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
 
 
 class Wrong(Exception):
@@ -75,9 +74,13 @@ def _real(field: FieldDescriptor, value: Any) -> float:
         raise Wrong(f"must be a number, not {kind_of(value)}")
     try:
         number = float(value)
+        if field.type == _F.TYPE_FLOAT:
+            struct.pack(
+                "<f", number
+            )  # the largest one, written with nine digits, is larger than itself, and rounds to it
     except OverflowError:
         number = math.inf
-    if math.isinf(number) or (field.type == _F.TYPE_FLOAT and abs(number) > _LARGEST_SINGLE):
+    if math.isinf(number):
         raise Wrong("is too large")
     return number
 
