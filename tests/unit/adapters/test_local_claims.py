@@ -41,7 +41,9 @@ async def test_two_servers_that_launch_the_same_name_start_one_worker(data_dir: 
                 answer.ref.uid for answer in answers if not isinstance(answer, (BaseException, Refused)) and answer.ref
             }
             assert len(uids) == 1, answers
-            await until((tmp_path / f"{number}").exists)
+            await until(
+                lambda file=tmp_path / f"{number}": file.exists() and bool(file.read_text())
+            )  # the shell makes it first
         for number in range(5):
             assert (tmp_path / f"{number}").read_text() == "started\n"
 
