@@ -321,14 +321,21 @@ async def test_deadlines_are_passed_on(web: Web, client: AsyncClient) -> None:
 
 async def test_a_server_that_does_not_answer() -> None:
     """The request's deadline, or the gateway's own, ends the wait."""
-    connected: list[asyncio.StreamWriter] = []
-    silent = await asyncio.start_server(lambda _, writer: connected.append(writer), "127.0.0.1", 0)
+    connected: set[asyncio.Task[Any]] = set()
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connected.add(task)
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(hear, "127.0.0.1", 0)
     async with silent, gateway(f"127.0.0.1:{silent.sockets[0].getsockname()[1]}", timeout=0.3) as web:
         for path, headers in (("/v1/queues", {}), ("/v1/queues/q:watch", {"Grpc-Timeout": "200m"})):
             status, told, _ = await web.ask("GET", path, headers=headers)
             assert (status, reason(told)) == (504, "DEADLINE_EXCEEDED")
-        for writer in connected:
-            writer.close()
+    await asyncio.gather(*connected)
 
 
 def payload_of(name: str) -> dict[str, Any]:
