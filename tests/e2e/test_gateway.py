@@ -416,6 +416,21 @@ async def test_metrics_and_documents(web: Web) -> None:
         assert (await answer.text()).startswith("openapi: 3.1.0\n")
 
 
+async def test_more_streams_than_are_kept(server: ServerProcess, client: AsyncClient) -> None:
+    """One more is refused, until one has gone."""
+    queue_id = (await client.start_queue(payload_of("realtime"))).queue.queue_id
+    path = f"/v1/queues/{queue_id}:watch"
+    async with gateway(server.address, max_streams=1) as web:
+        async with web.session.get(web.url + path) as stream:
+            assert b"retry" in await stream.content.readline()
+            status, told, headers = await web.ask("GET", path)
+            assert (status, reason(told), headers["Retry-After"]) == (429, "TOO_MANY_STREAMS", "1")
+        async with asyncio.timeout(10):
+            while (await web.ask("HEAD", path))[0] != 200:  # noqa: ASYNC110 - the gateway has to notice
+                await asyncio.sleep(0.05)
+    await client.stop_queue(queue_id, mode=StopMode.STOP_MODE_FORCE, wait=True)
+
+
 async def test_an_address_that_is_taken(web: Web) -> None:
     """Said, with the address."""
     with pytest.raises(CannotListen, match=f"127.0.0.1:{web.port} cannot be listened on"):

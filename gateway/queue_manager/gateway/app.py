@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -74,6 +75,8 @@ async def serve(options: Options, *, notices: Sequence[str] = ()) -> None:
     """Serve until SIGTERM or SIGINT. `notices`: of what is odd, for the log. Raises `CannotListen`."""
     for notice in notices:
         log.warning(notice)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # shells give 1024, and each stream is a descriptor
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

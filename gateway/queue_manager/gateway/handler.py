@@ -6,7 +6,8 @@ One place turns what goes wrong into the error model, sets the headers that ever
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from time import perf_counter
 from typing import Final
@@ -25,7 +26,7 @@ from queue_manager.gateway.hub import Failed
 from queue_manager.gateway.metrics import CONTENT_TYPE, Metrics
 from queue_manager.gateway.options import Options
 from queue_manager.gateway.path_template import BadPath, decode
-from queue_manager.gateway.problems import Malformed, MethodNotAllowed, Refused, Violation
+from queue_manager.gateway.problems import Malformed, MethodNotAllowed, Refused, TooManyStreams, Violation
 from queue_manager.gateway.streaming import Streams, form_of, resume
 from queue_manager.gateway.upstream import Upstream, metadata_of, printable, timeout_of
 
@@ -64,6 +65,7 @@ class Handler:
         self._assets = assets
         self._documents = documents
         self._metrics = metrics
+        self._open_streams = 0
         loopback = options.host in {"127.0.0.1", "::1", "localhost"}
         self._guard = Guard(origins=options.origins, hosts=options.hosts or (guard.LOOPBACK if loopback else ()))
 
@@ -123,7 +125,7 @@ class Handler:
         metadata = metadata_of(http.headers, http.remote)
         if form is not None:
             resume(request, endpoint.resumes, http.headers)
-            with self._metrics.streams.labels(method.name).track_inprogress():
+            with self._one_more_stream(method.name):
                 return await self._streams.answer(
                     http, endpoint, request, metadata, form=form, timeout=timeout, headers=headers
                 )
@@ -138,6 +140,22 @@ class Handler:
                 return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
         headers["Content-Type"] = JSON
         return web.Response(body=answer.body, headers=headers)
+
+    @contextmanager
+    def _one_more_stream(self, method: str) -> Iterator[None]:
+        """Raises `TooManyStreams`."""
+        most = self._options.max_streams
+        if self._open_streams >= most:
+            raise TooManyStreams(
+                f"{most} streams are open, and no more are kept (QM_HTTP_MAX_STREAMS)",
+                headers={"Retry-After": str(statuses.RETRY_AFTER)},
+            )
+        self._open_streams += 1
+        try:
+            with self._metrics.streams.labels(method).track_inprogress():
+                yield
+        finally:
+            self._open_streams -= 1
 
     def _options_of(self, http: web.BaseRequest, path: str, headers: dict[str, str]) -> web.Response:
         try:

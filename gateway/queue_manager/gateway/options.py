@@ -24,5 +24,7 @@ class Options:
     max_body_bytes: int = 2 * 2**20
     body_timeout: float = 10.0
     """Seconds in which a body must have come, and the first request of a connection."""
+    max_streams: int = 10_000
+    """Streams that are open at a time."""
     version: str = "0"
     """Of the software, for the document."""

@@ -24,7 +24,7 @@ class Violation:
 class Refused(Exception):
     """The request is answered by the gateway itself.
 
-    Malformed, NoSuchPath, MethodNotAllowed, Unsupported, NotAcceptable, BodyTooLarge, TooSlow, Misdirected, CrossSite.
+    Malformed, NoSuchPath, MethodNotAllowed, Unsupported, NotAcceptable, BodyTooLarge, TooSlow, TooManyStreams, Misdirected, CrossSite.
     """
 
     http_status: HTTPStatus = HTTPStatus.BAD_REQUEST
@@ -100,6 +100,14 @@ class TooSlow(Refused):
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     reason = "BODY_TOO_SLOW"
     closes = True
+
+
+class TooManyStreams(Refused):
+    """More streams than the gateway keeps open."""
+
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_STREAMS"
 
 
 class Misdirected(Refused):

@@ -101,6 +101,7 @@ def gateway() -> None:
             timeout=settings.timeout,
             max_body_bytes=settings.max_body_bytes,
             body_timeout=settings.body_timeout,
+            max_streams=settings.max_streams,
             version=version(DISTRIBUTION),
         )
         with asyncio.Runner(loop_factory=_fastest_loop()) as runner:

@@ -399,6 +399,12 @@ class GatewaySettings(Group):
         10.0,
         "How long a body may take to come; slower ones get 408. As long may a new connection take for its first request.",
     )
+    max_streams: int = variable(
+        "QM_HTTP_MAX_STREAMS",
+        10_000,
+        "Streams that the gateway keeps open at a time; one more gets 429. Each costs some tens of KB.",
+        ge=1,
+    )
 
 
 GROUPS: Final[tuple[type[Group], ...]] = (
