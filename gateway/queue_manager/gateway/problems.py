@@ -24,7 +24,8 @@ class Violation:
 class Refused(Exception):
     """The request is answered by the gateway itself.
 
-    Malformed, NoSuchPath, MethodNotAllowed, Unsupported, NotAcceptable, BodyTooLarge, TooSlow, TooManyStreams, Misdirected, CrossSite.
+    Of the request: Malformed, NoSuchPath, MethodNotAllowed, Unsupported, NotAcceptable, BodyTooLarge, TooSlow. Of who sends
+    it: Misdirected, CrossSite. Of too many: TooManyStreams.
     """
 
     http_status: HTTPStatus = HTTPStatus.BAD_REQUEST
