@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import aiohttp
 import grpc
+import pytest
 
 from queue_manager.client import AsyncClient
+from queue_manager.gateway import app, streaming
+from queue_manager.gateway.options import Options
+from queue_manager.v1 import service_pb2
 from queue_manager.v1.service_pb2 import StopMode
 from tests.e2e.conftest import payload
 from tests.e2e.server_process import ServerProcess
@@ -140,31 +147,91 @@ async def test_many_readers_are_one_stream_and_leave_none_behind(
     await client.stop_queue(queue_id, mode=StopMode.STOP_MODE_FORCE, wait=True)
 
 
-async def test_who_goes_cancels_the_call() -> None:
-    """Nobody waits for an answer any more: the server is told."""
-    began, cancelled = asyncio.Event(), asyncio.Event()
+@asynccontextmanager
+async def played(**methods: Any) -> AsyncIterator[str]:
+    """A server that has these methods only; its address."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("queue_manager.v1.QueueManager", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(0)
 
-    async def hang(_request: bytes, _context: object) -> bytes:
-        began.set()
+
+class Hanging:
+    """A call that is never answered."""
+
+    def __init__(self) -> None:
+        """Nobody has called yet."""
+        self.began, self.cancelled = asyncio.Event(), asyncio.Event()
+
+    async def answer(self, _request: bytes, _context: object) -> bytes:
+        """The method."""
+        self.began.set()
         try:
             await asyncio.Event().wait()
         finally:
-            cancelled.set()
+            self.cancelled.set()
         return b""
 
-    server = grpc.aio.server()
-    handlers: dict[str, Any] = {"GetQueue": grpc.unary_unary_rpc_method_handler(hang)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("queue_manager.v1.QueueManager", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with gateway(f"127.0.0.1:{port}") as web:
+
+async def test_who_goes_cancels_the_call() -> None:
+    """Nobody waits for an answer any more: the server is told."""
+    call = Hanging()
+    async with played(GetQueue=grpc.unary_unary_rpc_method_handler(call.answer)) as address, gateway(address) as web:
         asking = asyncio.create_task(web.ask("GET", "/v1/queues/q"))
         async with asyncio.timeout(10):
-            await began.wait()
+            await call.began.wait()
             asking.cancel()
-            await cancelled.wait()
+            await call.cancelled.wait()
         await asyncio.gather(asking, return_exceptions=True)
-    await server.stop(0)
+
+
+async def test_a_gateway_that_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls in flight get their time, then an answer; the end comes when it is said to."""
+    monkeypatch.setattr(app, "FINISHING", 3.0)
+    call = Hanging()
+    async with (
+        played(GetQueue=grpc.unary_unary_rpc_method_handler(call.answer)) as address,
+        aiohttp.ClientSession() as session,
+    ):
+        async with app.running(Options(port=0, server=address)) as url:
+            asking = asyncio.create_task(session.get(f"{url}/v1/queues/q"))
+            async with asyncio.timeout(10):
+                await call.began.wait()
+            began = monotonic()
+        assert monotonic() - began < 3.5
+        answer = await asking
+        assert (answer.status, (await answer.json())["details"][0]["reason"]) == (503, "SHUTTING_DOWN")
+
+
+async def test_a_reader_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its connection, and what is buffered for it."""
+    monkeypatch.setattr(streaming, "STUCK", 0.5)
+
+    async def flood(_request: bytes, _context: object) -> AsyncIterator[bytes]:
+        frame = service_pb2.WatchQueueResponse(kind=service_pb2.FRAME_KIND_SNAPSHOT, revision=1, revisions_merged=1)
+        frame.queue.message = "x" * 100_000
+        for frame.revision in range(1, 10_000):
+            yield frame.SerializeToString()
+            frame.kind = service_pb2.FRAME_KIND_UPDATE
+            await asyncio.sleep(0.001)
+
+    async with played(WatchQueue=grpc.unary_stream_rpc_method_handler(flood)) as address, gateway(address) as web:
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=1024)
+        writer.write(f"GET /v1/queues/q:watch HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\n\r\n".encode())
+        async with asyncio.timeout(20):
+            while True:  # its own buffer is full at once, and so are those on the way
+                async with web.session.get(f"{web.url}/metrics") as answer:
+                    if b'gateway_streams{method="WatchQueue"} 0.0' in await answer.read():
+                        break
+                await asyncio.sleep(0.1)
+            with suppress(ConnectionError):
+                while await reader.read(2**20):
+                    pass
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def watchers(server: ServerProcess) -> float:

@@ -29,7 +29,9 @@ from queue_manager.gateway.web_server import Server
 log = structlog.get_logger(__name__)
 
 FINISHING: Final = 10.0
-"""Seconds that requests in flight get after SIGTERM."""
+"""Seconds at most from SIGTERM to the end; requests in flight get a little less than half of it."""
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted: a thousand watchers come back at once."""
 
 
 class CannotListen(Exception):
@@ -53,11 +55,11 @@ async def running(options: Options) -> AsyncIterator[str]:
         documents=Documents(contract, upstream, options.version).answers(),
         metrics=metrics,
     )
-    runner = web.ServerRunner(Server(handler, header_timeout=options.body_timeout), shutdown_timeout=FINISHING)
+    runner = web.ServerRunner(Server(handler, header_timeout=options.body_timeout), shutdown_timeout=FINISHING / 2)
     await runner.setup()
     try:
         try:
-            site = web.TCPSite(runner, options.host, options.port)
+            site = web.TCPSite(runner, options.host, options.port, backlog=BACKLOG)
             await site.start()
         except OSError as error:
             why = error.strerror or str(error)
@@ -66,9 +68,10 @@ async def running(options: Options) -> AsyncIterator[str]:
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         watches.end()
     finally:
-        await runner.cleanup()
+        # aiohttp waits for requests, then once more after it has cancelled them; before that their calls are ended, so that
+        # they are answered.
+        await asyncio.gather(runner.cleanup(), upstream.close(FINISHING / 2 - 1))
         await watches.close()
-        await upstream.close()
 
 
 async def serve(options: Options, *, notices: Sequence[str] = ()) -> None:

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from queue_manager.gateway.problems import BodyTooLarge, Malformed, TooSlow, Unsupported, Violation
+from queue_manager.gateway.problems import BodyTooLarge, ExpectationFailed, Malformed, TooSlow, Unsupported, Violation
 
 
 async def read(http: web.BaseRequest, *, limit: int, timeout: float) -> bytes:
@@ -22,6 +22,7 @@ async def read(http: web.BaseRequest, *, limit: int, timeout: float) -> bytes:
         raise _too_large(limit)
     if length != 0:
         _check_type(http)
+    await _go_on(http)
     found = bytearray()
     try:
         async with asyncio.timeout(timeout):
@@ -34,6 +35,17 @@ async def read(http: web.BaseRequest, *, limit: int, timeout: float) -> bytes:
     except (BadHttpMessage, web.RequestPayloadError) as error:
         raise Malformed([Violation("", f"the body cannot be read: {error}")]) from None
     return bytes(found)
+
+
+async def _go_on(http: web.BaseRequest) -> None:
+    """Tell a client that waits to be told that it may send its body."""
+    expected = http.headers.get("Expect")
+    if expected is None:
+        return
+    if expected.lower() != "100-continue":
+        raise ExpectationFailed(f"nothing here is {expected}; only 100-continue can be expected")
+    await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    http.writer.output_size = 0  # it is no part of the answer
 
 
 def _check_type(http: web.BaseRequest) -> None:

@@ -21,6 +21,7 @@ EVENT: Final = "event"
 
 SNAPSHOT: Final = "SNAPSHOT"
 UPDATE: Final = "UPDATE"
+RESYNC: Final = "RESYNC"
 HEARTBEAT: Final = "HEARTBEAT"
 END: Final = "END"
 """Kinds of frames, without their prefix."""
@@ -37,7 +38,7 @@ def is_watch(request: Descriptor, response: Descriptor) -> bool:
         _is_int64(request.fields_by_name.get(AFTER))
         and has_revision(response)
         and _is_int64(response.fields_by_name.get(MERGED))
-        and {SNAPSHOT, UPDATE, HEARTBEAT, END} <= set(kinds_of(response).values())
+        and {SNAPSHOT, UPDATE, RESYNC, HEARTBEAT, END} <= set(kinds_of(response).values())
     )
 
 

@@ -28,6 +28,12 @@ _EXAMPLES: Final = {
 }
 
 
+MOST: Final = 100
+"""Violations that are told."""
+DEEPEST: Final = 100
+"""Levels of messages in messages, which is what the server can read."""
+
+
 class Reader:
     """Reads one request; gathers what is wrong with it."""
 
@@ -35,10 +41,14 @@ class Reader:
         """`pool` knows what an `Any` may hold; None: the default one."""
         self._pool = pool
         self._violations: list[Violation] = []
+        self._level = 0
 
     def wrong(self, path: str, what: str) -> None:
-        """A violation more."""
+        """A violation more. Raises `Malformed` where there are so many that nobody would read more."""
         self._violations.append(Violation(path, what))
+        if len(self._violations) >= MOST:
+            self._violations.append(Violation("", f"and maybe more: reading ended with {MOST} violations"))
+            self.raise_if_wrong()
 
     def raise_if_wrong(self) -> None:
         """Raises `Malformed` with everything that was found."""
@@ -47,14 +57,21 @@ class Reader:
 
     def message(self, message: Message, value: Any, path: str = "") -> None:
         """Put a JSON value into an empty message. `path`: what stands before the names of its fields."""
-        descriptor = message.DESCRIPTOR
-        if descriptor.full_name in WELL_KNOWN:
+        if message.DESCRIPTOR.full_name in WELL_KNOWN:
             self._well_known(message, value, path)
             return
         if not isinstance(value, Mapping):
             self.wrong(path, f"must be an object, not {kind_of(value)}")
-            return
+        elif self._level >= DEEPEST:
+            self.wrong("", f"is nested deeper than {DEEPEST} levels")
+        else:
+            self._level += 1
+            self._object(message, value, path)
+            self._level -= 1
+
+    def _object(self, message: Message, value: Mapping[str, Any], path: str) -> None:
         self._repeated_keys(value, path)
+        descriptor = message.DESCRIPTOR
         fields = _fields(descriptor)
         seen: dict[str, str] = {}
         groups: dict[str, str] = {}
@@ -130,10 +147,10 @@ class Reader:
             self.wrong(path, str(error))
 
     def _well_known(self, message: Message, value: Any, path: str) -> None:
-        for twice in _twice(value, path):
-            self.wrong(twice, "stands there more than once")
         name = message.DESCRIPTOR.full_name
         try:
+            for twice in _twice(value, path):
+                self.wrong(twice, "stands there more than once")
             json_format.ParseDict(value, message, descriptor_pool=self._pool)
         except (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             wanted = _EXAMPLES.get(name)

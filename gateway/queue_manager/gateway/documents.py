@@ -15,6 +15,7 @@ import grpc
 import msgspec
 from aiohttp import web
 
+from queue_manager.gateway.bodies import compressed, is_known
 from queue_manager.gateway.contract import Contract
 from queue_manager.gateway.openapi.choices import TARGETS
 from queue_manager.gateway.openapi.document import as_yaml, document
@@ -54,9 +55,9 @@ class Documents:
             self._made[kind] = text, f'"{hashlib.sha256(text).hexdigest()[:16]}"'
         text, etag = self._made[kind]
         headers = {"ETag": etag, "Cache-Control": "no-cache"}
-        if http.headers.get("If-None-Match") == etag:
+        if is_known(http, etag):
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return web.Response(body=text, headers=headers, content_type=kind)
+        return compressed(http, web.Response(body=text, headers=headers, content_type=kind))
 
     async def _ask(self) -> None:
         if self._response is None:

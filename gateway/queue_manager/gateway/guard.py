@@ -36,9 +36,6 @@ PAGE_POLICY: Final = (
 )
 """Content security policies: of what is only data, and of pages."""
 
-ALLOWED_HEADERS: Final = (
-    "Authorization, Content-Type, Grpc-Timeout, If-None-Match, Last-Event-ID, X-Request-Id, X-Requested-By, traceparent"
-)
 EXPOSED_HEADERS: Final = "ETag, Retry-After, X-Request-Id"
 PREFLIGHT_AGE: Final = 600
 """Seconds for which a browser need not ask again."""
@@ -65,7 +62,7 @@ class Guard:
         origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site", "")
         if site in {"same-origin", "none"} or (origin is None and not site):
             return
-        if origin is not None and (self._allows(origin) or urlsplit(origin).netloc.lower() == host):
+        if origin is not None and (self._allows(origin) or _host_of(origin) == host):
             return
         raise CrossSite(
             f"a page of {origin or 'another site'} may not change anything here; QM_HTTP_CORS_ORIGINS says which may"
@@ -90,12 +87,19 @@ class Guard:
             return {}
         return {
             "Access-Control-Allow-Methods": allow,
-            "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+            "Access-Control-Allow-Headers": headers.get("Access-Control-Request-Headers", ""),
             "Access-Control-Max-Age": str(PREFLIGHT_AGE),
         }
 
     def _allows(self, origin: str) -> bool:
         return self._any_origin or origin.lower() in self._origins
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import perf_counter
 from typing import Final
@@ -20,13 +21,14 @@ from google.rpc import status_pb2
 from queue_manager.gateway import body, guard, health
 from queue_manager.gateway import status as statuses
 from queue_manager.gateway.assets import Asset
+from queue_manager.gateway.bodies import compressed, is_known
 from queue_manager.gateway.endpoints import Endpoint, Endpoints, allowed
 from queue_manager.gateway.guard import Guard
-from queue_manager.gateway.hub import Failed
 from queue_manager.gateway.metrics import CONTENT_TYPE, Metrics
 from queue_manager.gateway.options import Options
 from queue_manager.gateway.path_template import BadPath, decode
 from queue_manager.gateway.problems import Malformed, MethodNotAllowed, Refused, TooManyStreams, Violation
+from queue_manager.gateway.status import Failed
 from queue_manager.gateway.streaming import Streams, form_of, resume
 from queue_manager.gateway.upstream import Upstream, metadata_of, printable, timeout_of
 
@@ -37,10 +39,21 @@ MOST_PARAMETERS: Final = 1000
 _API: Final = guard.SECURITY | {"Content-Security-Policy": guard.API_POLICY, "Cache-Control": "no-store"}
 _PAGE: Final = guard.SECURITY | {"Content-Security-Policy": guard.PAGE_POLICY, "Cache-Control": "no-cache"}
 
+_PAGES: Final = {"/": "index.html", "/docs": "docs.html", "/favicon.ico": "favicon.svg"}
 _BY_ANY_NAME: Final = ("/health/", "/metrics")
 """Paths for probes and scrapers, which call pods by their addresses. They tell nothing that matters, and change nothing."""
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What becomes known of a request on the way to its answer."""
+
+    what: str = "none"
+    """As it is counted."""
+    headers: dict[str, str] = field(default_factory=lambda: dict(_API))
+    """Of the answer."""
 
 
 class Handler:
@@ -72,39 +85,52 @@ class Handler:
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
         began = perf_counter()
-        what, headers = "none", dict(_API)
+        asked = _Asked()
         try:
-            headers |= self._guard.cors(http.headers)
-            if request_id := http.headers.get("X-Request-Id"):
-                headers["X-Request-Id"] = printable(request_id)
-            path, query = _split(http)
-            if not path.startswith(_BY_ANY_NAME):
-                self._guard.check(http.method, http.headers)
-            if own := self._own(path):
-                what, answer = own
-                response = await self._answer_own(http, answer, headers)
-            elif http.method == "OPTIONS":
-                response = self._options_of(http, path, headers)
-            else:
-                endpoint, segments = self._endpoints.find(http.method, path)
-                what = endpoint.method.name
-                response = await self._call(http, endpoint, segments, query, headers)
-        except Refused as refused:
-            response = _error(statuses.of_refusal(refused), headers | refused.headers, refused.http_status)
-            if refused.closes:
-                response.force_close()
-        except Failed as failed:
-            response = _error(failed.status, headers)
-        except grpc.aio.AioRpcError as error:
-            response = _error(statuses.of_call(error, server=self._upstream.server), headers)
+            response = await self._answer(http, asked)
         except ConnectionError:
             raise
-        except Exception:
-            response = _error(_bug(), headers)
-        self._metrics.requests.labels(what, str(response.status)).inc()
+        except Exception as error:
+            response = self._error(error, asked)
+        self._metrics.requests.labels(asked.what, str(response.status)).inc()
         if isinstance(response, web.Response):
-            self._metrics.durations.labels(what).observe(perf_counter() - began)
+            self._metrics.durations.labels(asked.what).observe(perf_counter() - began)
         return response
+
+    async def _answer(self, http: web.BaseRequest, asked: _Asked) -> web.StreamResponse:
+        headers = asked.headers
+        headers |= self._guard.cors(http.headers)
+        if request_id := http.headers.get("X-Request-Id"):
+            headers["X-Request-Id"] = printable(request_id)
+        if http.method == "OPTIONS" and http.raw_path == "*":
+            return self._allow(http, allowed({"GET", "POST"}), headers)
+        path, query = _split(http)
+        if not path.startswith(_BY_ANY_NAME):
+            self._guard.check(http.method, http.headers)
+        if own := self._own(path):
+            asked.what, answer = own
+            return await self._answer_own(http, answer, headers)
+        if http.method == "OPTIONS":
+            return self._options_of(http, path, headers)
+        endpoint, segments = self._endpoints.find(http.method, path)
+        asked.what = endpoint.method.name
+        return await self._call(http, endpoint, segments, query, headers)
+
+    def _error(self, error: Exception, asked: _Asked) -> web.Response:
+        """What has gone wrong, in the error model."""
+        if isinstance(error, Refused):
+            response = _told(statuses.of_refusal(error), asked.headers | error.headers, error.http_status)
+            if error.closes:
+                response.force_close()
+            return response
+        if isinstance(error, Failed):
+            return _told(error.status, asked.headers)
+        if isinstance(error, grpc.aio.AioRpcError):
+            return _told(statuses.of_call(error, server=self._upstream.server), asked.headers)
+        error_id = secrets.token_hex(8)
+        log.error("a request has failed", error_id=error_id, exc_info=error)
+        text = f"internal error; the gateway's log has it under error_id {error_id}"
+        return _told(statuses.made(grpc.StatusCode.INTERNAL, "INTERNAL", text, error_id=error_id), asked.headers)
 
     async def _call(
         self,
@@ -129,17 +155,16 @@ class Handler:
                 return await self._streams.answer(
                     http, endpoint, request, metadata, form=form, timeout=timeout, headers=headers
                 )
-        raw = await self._upstream.unary(
-            method.path, request.SerializeToString(), metadata, options.timeout if timeout is None else timeout
-        )
+        timeout = options.timeout if timeout is None else timeout
+        raw = await self._upstream.unary(method.path, request.SerializeToString(), metadata, timeout)
         answer = endpoint.answer(raw)
         if answer.etag:
             headers["ETag"] = answer.etag
             headers["Cache-Control"] = "no-cache"  # keep it, and ask each time whether it still holds
-            if _matches(http.headers.getall("If-None-Match", ()), answer.etag):
+            if is_known(http, answer.etag):
                 return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
         headers["Content-Type"] = JSON
-        return web.Response(body=answer.body, headers=headers)
+        return compressed(http, web.Response(body=answer.body, headers=headers))
 
     @contextmanager
     def _one_more_stream(self, method: str) -> Iterator[None]:
@@ -176,8 +201,8 @@ class Handler:
             return "metrics", self._metrics_text
         if path.startswith("/health/") and (probe := path.removeprefix("/health/")) in health.PROBES:
             return "health", lambda http: self._health(http, probe)
-        name = {"/": "index.html", "/docs": "docs.html"}.get(path, path.removeprefix("/static/"))
-        if (asset := self._assets.get(name)) and (path in {"/", "/docs"} or path.startswith("/static/")):
+        name = _PAGES.get(path) or (path.removeprefix("/static/") if path.startswith("/static/") else "")
+        if asset := self._assets.get(name):
             return "static", lambda http: _asset(http, asset)
         return None
 
@@ -204,14 +229,16 @@ class Handler:
 
 async def _asset(http: web.BaseRequest, asset: Asset) -> web.Response:
     headers = (_PAGE if asset.is_page else guard.SECURITY | {"Cache-Control": "no-cache"}) | {"ETag": asset.etag}
-    if _matches(http.headers.getall("If-None-Match", []), asset.etag):
+    if is_known(http, asset.etag):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return web.Response(body=asset.content, headers=headers | {"Content-Type": asset.content_type})
+    return compressed(http, web.Response(body=asset.content, headers=headers | {"Content-Type": asset.content_type}))
 
 
 def _split(http: web.BaseRequest) -> tuple[str, list[tuple[str, str]]]:
     """The path as it was sent, and the query, decoded. Raises `Malformed`."""
     target = http.raw_path if http.raw_path.startswith("/") else http.rel_url.raw_path_qs
+    if not target.startswith("/"):
+        raise Malformed([Violation("path", "the request must name a path, e.g. /v1/queues")])
     path, _, query = target.partition("#")[0].partition("?")
     if not query:
         return path, []
@@ -230,21 +257,7 @@ def _split(http: web.BaseRequest) -> tuple[str, list[tuple[str, str]]]:
     return path, found
 
 
-def _matches(given: Sequence[str], etag: str) -> bool:
-    """Whether a client has this version already (RFC 9110, section 13.1.2: compared weakly)."""
-    wanted = etag.removeprefix("W/")
-    return any(each.strip() == "*" or each.strip().removeprefix("W/") == wanted for each in ",".join(given).split(","))
-
-
-def _bug() -> status_pb2.Status:
-    """What a client is told of a bug of ours; the log has the rest."""
-    error_id = secrets.token_hex(8)
-    log.exception("a request has failed", error_id=error_id)
-    text = f"internal error; the gateway's log has it under error_id {error_id}"
-    return statuses.made(grpc.StatusCode.INTERNAL, "INTERNAL", text, error_id=error_id)
-
-
-def _error(status: status_pb2.Status, headers: Mapping[str, str], http_status: int | None = None) -> web.Response:
+def _told(status: status_pb2.Status, headers: Mapping[str, str], http_status: int | None = None) -> web.Response:
     return web.Response(
         body=statuses.to_json(status),
         status=http_status or statuses.http_status(status),

@@ -22,8 +22,20 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from queue_manager.gateway import status as statuses
-from queue_manager.gateway.conventions import AFTER, END, EVENT, HEARTBEAT, KIND, MERGED, REVISION, SNAPSHOT, UPDATE
+from queue_manager.gateway.conventions import (
+    AFTER,
+    END,
+    EVENT,
+    HEARTBEAT,
+    KIND,
+    MERGED,
+    RESYNC,
+    REVISION,
+    SNAPSHOT,
+    UPDATE,
+)
 from queue_manager.gateway.frames import Text, Writer
+from queue_manager.gateway.status import Failed
 from queue_manager.gateway.upstream import Metadata, Upstream
 
 log = structlog.get_logger(__name__)
@@ -60,15 +72,6 @@ class Observer(Protocol):
 
     def hub_resumed(self) -> None:
         """A stream was cut, and is being resumed."""
-
-
-class Failed(Exception):
-    """A watch has ended with an error."""
-
-    def __init__(self, status: status_pb2.Status) -> None:
-        """What the server said."""
-        super().__init__(status.message)
-        self.status = status
 
 
 class Hub:
@@ -139,7 +142,9 @@ class Hub:
             if frame.before == revision:
                 return frame.text
             return self._as(self._writer.kinds[getattr(frame.message, KIND)], frame.revision - revision, frame.message)
-        return self._as(UPDATE, self.revision - revision, self._state)
+        # Only a state that an event has led to is an UPDATE; a hub that has just begun has none.
+        kind = RESYNC if EVENT in self._state.DESCRIPTOR.fields_by_name and not self._state.HasField(EVENT) else UPDATE
+        return self._as(kind, self.revision - revision, self._state)
 
     def _as(self, kind: str, merged: int, message: Message) -> Text:
         """The same state as a frame of another kind, or for more revisions."""
@@ -149,7 +154,7 @@ class Hub:
             copy.CopyFrom(message)
             setattr(copy, KIND, self._numbers[kind])
             setattr(copy, MERGED, merged)
-            if kind == SNAPSHOT and EVENT in copy.DESCRIPTOR.fields_by_name:
+            if kind != UPDATE and EVENT in copy.DESCRIPTOR.fields_by_name:
                 copy.ClearField(EVENT)
             self._made[key] = self._writer.text(copy)
         return self._made[key]

@@ -24,7 +24,8 @@ class Violation:
 class Refused(Exception):
     """The request is answered by the gateway itself.
 
-    Of the request: Malformed, NoSuchPath, MethodNotAllowed, Unsupported, NotAcceptable, BodyTooLarge, TooSlow. Of who sends
+    Of the request: Malformed, NoSuchPath, MethodNotAllowed, Unsupported, NotAcceptable, BodyTooLarge, TooSlow,
+    ExpectationFailed, HeadersTooLarge. Of who sends
     it: Misdirected, CrossSite. Of too many: TooManyStreams.
     """
 
@@ -101,6 +102,21 @@ class TooSlow(Refused):
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     reason = "BODY_TOO_SLOW"
     closes = True
+
+
+class ExpectationFailed(Refused):
+    """An `Expect` that cannot be met."""
+
+    http_status = HTTPStatus.EXPECTATION_FAILED
+    reason = "EXPECTATION_FAILED"
+    closes = True
+
+
+class HeadersTooLarge(Refused):
+    """More headers than can be passed on."""
+
+    http_status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    reason = "HEADERS_TOO_LARGE"
 
 
 class TooManyStreams(Refused):

@@ -24,6 +24,10 @@ _WHOLE: Final = re.compile(r"-?[0-9]+")
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
+_LONGEST_NAME: Final = 64
+"""Characters of a name that is shown, or that a suggestion is looked for."""
+
+
 class Wrong(Exception):
     """A value that cannot be read; the message says what is wanted."""
 
@@ -37,7 +41,7 @@ def scalar(field: FieldDescriptor, value: Any) -> Any:
 
 def enum_number(enum: EnumDescriptor, value: Any) -> int:
     """An enum's value, by its name or its number. Raises `Wrong`."""
-    if isinstance(value, str) and (known := enum.values_by_name.get(value)) is not None:
+    if isinstance(value, str) and value.isascii() and (known := enum.values_by_name.get(value)) is not None:
         return known.number
     if value is None and enum.full_name == "google.protobuf.NullValue":
         return 0
@@ -45,7 +49,7 @@ def enum_number(enum: EnumDescriptor, value: Any) -> int:
         if enum.is_closed and value not in enum.values_by_number:
             raise Wrong(f"{value} is none of {_names(enum)}")
         return value
-    shown = f"{value!r} is none of" if isinstance(value, str) else f"{kind_of(value)}; must be one of"
+    shown = f"{_short(value)!r} is none of" if isinstance(value, str) else f"{kind_of(value)}; must be one of"
     raise Wrong(f"{shown} {_names(enum)}{nearest(str(value), [each.name for each in enum.values])}")
 
 
@@ -58,7 +62,7 @@ def _whole(field: FieldDescriptor, value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise Wrong(f"must be a whole number, not {kind_of(value)}")
+        raise Wrong("must be a whole number" + ("" if isinstance(value, str) else f", not {kind_of(value)}"))
     if not low <= value <= high:
         raise Wrong(f"must be from {low} to {high}")
     return value
@@ -136,6 +140,8 @@ def _names(enum: EnumDescriptor) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """A suggestion, as the end of a sentence; empty where none is near."""
+    if len(name) > _LONGEST_NAME:
+        return ""
     near = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -149,3 +155,7 @@ def kind_of(value: Any) -> str:
     if isinstance(value, int | float):
         return f"the number {value}" if abs(value) < 1e18 else "a number"
     return "a string" if isinstance(value, str) else "an array" if isinstance(value, list) else "an object"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "…"

@@ -24,6 +24,9 @@ from queue_manager.gateway.problems import Refused
 
 DOMAIN: Final = "queue-manager.streamforge"
 DETAILS_KEY: Final = "grpc-status-details-bin"
+LONGEST: Final = 1000
+"""Characters of a text in an error of ours; of a field's path:"""
+LONGEST_FIELD: Final = 200
 RETRY_AFTER: Final = 1
 """Seconds, where the error does not know better."""
 
@@ -55,6 +58,15 @@ _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 _RETRYABLE: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
 
 
+class Failed(Exception):
+    """A call has ended with an error."""
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        """What is told of it."""
+        super().__init__(status.message)
+        self.status = status
+
+
 def of_call(error: grpc.aio.AioRpcError, *, server: str) -> status_pb2.Status:
     """The status that a failed call ended with. `server`: its address, for the message where nobody answered."""
     for key, value in error.trailing_metadata() or ():
@@ -79,7 +91,9 @@ def of_refusal(refused: Refused) -> status_pb2.Status:
     if refused.violations:
         details = error_details_pb2.BadRequest()
         for violation in refused.violations:
-            details.field_violations.add(field=violation.field, description=violation.description)
+            details.field_violations.add(
+                field=_text(violation.field, LONGEST_FIELD), description=_text(violation.description, LONGEST)
+            )
         _pack(status, details)
     return status
 
@@ -88,7 +102,7 @@ def made(
     code: grpc.StatusCode, reason: str, message: str, *, retry: bool = False, **metadata: str
 ) -> status_pb2.Status:
     """A status of the gateway's own."""
-    status = status_pb2.Status(code=code.value[0], message=message)
+    status = status_pb2.Status(code=code.value[0], message=_text(message, LONGEST))
     _pack(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
     if retry:
         _pack(status, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER)))
@@ -135,3 +149,9 @@ def _pack(status: status_pb2.Status, detail: Message) -> None:
     packed = AnyMessage()
     packed.Pack(detail)
     status.details.append(packed)
+
+
+def _text(text: str, longest: int) -> str:
+    """As much of it as is told, and only characters: what came from outside may have halves of some."""
+    cut = text if len(text) <= longest else text[:longest] + "…"
+    return cut.encode("utf-8", "replace").decode()

@@ -7,7 +7,7 @@ failure is the stream's last event, `ERROR`, with the error model; headers go ou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
@@ -22,9 +22,9 @@ from queue_manager.gateway import status as statuses
 from queue_manager.gateway.contract import Method
 from queue_manager.gateway.endpoints import Endpoint
 from queue_manager.gateway.frames import RETRY, Form, Text, Writer, error_event, error_line
-from queue_manager.gateway.hub import Failed
 from queue_manager.gateway.problems import Malformed, NotAcceptable, Violation
 from queue_manager.gateway.scalars import Wrong, scalar
+from queue_manager.gateway.status import Failed
 from queue_manager.gateway.upstream import Metadata, Upstream
 from queue_manager.gateway.watching import ACCEPTED, Note, Watches
 
@@ -35,31 +35,38 @@ STUCK: Final = 60.0
 """Seconds after which a reader that takes nothing is given up."""
 HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 
-_LINES: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-seq"})
+_NAMES: Final[Mapping[Form, frozenset[str]]] = {
+    Form.EVENTS: frozenset({"text/event-stream", "text/*", "*/*"}),
+    Form.LINES: frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/*", "*/*"}),
+}
+"""The media ranges that each form is in; the first form is what `*/*` gets."""
 
 
 def form_of(headers: CIMultiDictProxy[str]) -> Form:
-    """How a stream is wanted. Raises `NotAcceptable`."""
-    best, form = 0.0, None
-    for part in ",".join(headers.getall("Accept", ["*/*"])).split(","):
+    """How a stream is wanted: of a form, the most exact range that it is in counts (RFC 9110, section 12.5.1).
+
+    Raises `NotAcceptable`.
+    """
+    ranges = [*_ranges(",".join(headers.getall("Accept", ["*/*"])))]
+    wanted = {
+        form: max((each for each in ranges if each[1] in names), default=(0, "", 0.0)) for form, names in _NAMES.items()
+    }
+    form = max(wanted, key=lambda each: (wanted[each][2], wanted[each][0]))
+    if wanted[form][2] <= 0:
+        raise NotAcceptable("this is a stream; accept text/event-stream or application/x-ndjson")
+    return form
+
+
+def _ranges(accept: str) -> Iterator[tuple[int, str, float]]:
+    """How exact each range is, itself, and its weight."""
+    for part in accept.split(","):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = 1.0
+        weight = 1.0
         for parameter in parameters:
             if parameter.startswith("q="):
                 with suppress(ValueError):
-                    quality = float(parameter[2:])
-        wanted = (
-            Form.EVENTS
-            if media in {"text/event-stream", "text/*", "*/*", ""}
-            else Form.LINES
-            if media in _LINES or media == "application/*"
-            else None
-        )
-        if wanted is not None and quality > best:
-            best, form = quality, wanted
-    if form is None:
-        raise NotAcceptable("this is a stream; accept text/event-stream or application/x-ndjson")
-    return form
+                    weight = float(parameter[2:])
+        yield 3 - media.count("*"), media or "*/*", weight
 
 
 def resume(request: Message, field: FieldDescriptor | None, headers: CIMultiDictProxy[str]) -> None:
@@ -107,24 +114,26 @@ class Streams:
                     await anext(items)  # ACCEPTED
                     await response.prepare(http)
                     if http.method != "HEAD":
-                        await self._write(response, items, form)
+                        await self._write(http, response, items, form)
             except TimeoutError:
                 status = statuses.made(
                     grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the request's deadline has come"
                 )
                 if not response.prepared:
                     raise Failed(status) from None
-                await self._end(response, status, form)
+                await self._end(http, response, status, form)
             except Failed as failed:
                 if not response.prepared:
                     raise
-                await self._end(response, failed.status, form)
+                await self._end(http, response, failed.status, form)
         return response
 
     @staticmethod
-    async def _write(response: web.StreamResponse, items: AsyncGenerator[Text | Note, None], form: Form) -> None:
+    async def _write(
+        http: web.BaseRequest, response: web.StreamResponse, items: AsyncGenerator[Text | Note, None], form: Form
+    ) -> None:
         if form is Form.EVENTS:
-            await response.write(RETRY)
+            await _send(http, response, RETRY)
         async for item in items:
             if isinstance(item, Text):
                 data = item.written(form)
@@ -132,13 +141,13 @@ class Streams:
                 data = f": {item}\n\n".encode()
             else:
                 continue
-            await _send(response, data)
+            await _send(http, response, data)
 
     @staticmethod
-    async def _end(response: web.StreamResponse, status: status_pb2.Status, form: Form) -> None:
+    async def _end(http: web.BaseRequest, response: web.StreamResponse, status: status_pb2.Status, form: Form) -> None:
         body = statuses.to_json(status)
         with suppress(ConnectionError):
-            await _send(response, error_event(body) if form is Form.EVENTS else error_line(body))
+            await _send(http, response, error_event(body) if form is Form.EVENTS else error_line(body))
 
     async def _alone(
         self, method: Method, writer: Writer, request: Message, metadata: Metadata
@@ -163,10 +172,12 @@ class Streams:
             call.cancel()
 
 
-async def _send(response: web.StreamResponse, data: bytes) -> None:
+async def _send(http: web.BaseRequest, response: web.StreamResponse, data: bytes) -> None:
     """Raises `ConnectionError` where the reader has gone, or takes nothing."""
     try:
         async with asyncio.timeout(STUCK):
             await response.write(data)
     except TimeoutError:
+        if http.transport is not None:
+            http.transport.abort()  # else it would wait for the reader to take what is buffered
         raise ConnectionResetError(f"the reader has taken nothing for {STUCK:.0f} s") from None

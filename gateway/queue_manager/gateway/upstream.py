@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import grpc
 
-from queue_manager.gateway.problems import Malformed, Violation
+from queue_manager.gateway import status as statuses
+from queue_manager.gateway.problems import HeadersTooLarge, Malformed, Violation
+from queue_manager.gateway.status import Failed
 
 MAX_RECEIVE_BYTES: Final = 64 * 1024 * 1024
 """A page of 500 queues with 64 jobs each is more than grpc's own 4 MiB."""
@@ -24,9 +27,12 @@ _OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.keepalive_timeout_ms", 10_000),
 )
 
+MOST_METADATA: Final = 6 * 2**10
+"""Bytes; gRPC takes 8 KiB, its own headers among them."""
+
 Metadata = tuple[tuple[str, str], ...]
 
-_PASSED_ON: Final = ("authorization", "x-request-id", "traceparent", "tracestate", "baggage")
+_PASSED_ON: Final = ("x-request-id", "traceparent", "tracestate", "baggage")
 """Headers that become metadata as they are."""
 _PREFIX: Final = "grpc-metadata-"
 """Begins headers that become metadata without it."""
@@ -36,7 +42,11 @@ _TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _LONGEST: Final = 365 * 24 * 3600.0
 """Seconds. gRPC's core overflows on deadlines after the year 2262, and calls that they are over."""
-_LONGEST_VALUE: Final = 4096
+
+
+SHUTTING_DOWN: Final = statuses.made(
+    grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", "the gateway is shutting down", retry=True
+)
 
 
 class Upstream:
@@ -58,7 +68,13 @@ class Upstream:
         call = self._calls.get(path)
         if call is None:
             call = self._calls[path] = self.channel.unary_unary(path)
-        answer: bytes = await call(request, metadata=metadata, timeout=timeout)
+        try:
+            answer: bytes = await call(request, metadata=metadata, timeout=timeout)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the client has gone
+            raise Failed(SHUTTING_DOWN) from None  # `close` has cancelled it
         return answer
 
     def stream(self, path: str, request: bytes, metadata: Metadata, timeout: float | None = None) -> Any:
@@ -68,17 +84,21 @@ class Upstream:
             call = self._calls[path] = self.channel.unary_stream(path)
         return call(request, metadata=metadata, timeout=timeout)
 
-    async def close(self) -> None:
-        """Cancel what runs, and disconnect."""
-        await self.channel.close(None)
+    async def close(self, grace: float | None = None) -> None:
+        """Give calls in flight so many seconds, then cancel them, and disconnect."""
+        await self.channel.close(grace)
 
 
 def metadata_of(headers: Mapping[str, str], remote: str | None) -> Metadata:
-    """What goes on to the server with a call.
+    """What goes on to the server with a call. Raises `HeadersTooLarge`, `Malformed`.
 
     Who calls is `X-Requested-By`, else the address that the request came from: to the server they would all be us.
     """
     found = [("x-requested-by", printable(headers.get("X-Requested-By") or remote or "unknown")[:256])]
+    if credentials := headers.get("Authorization"):
+        if printable(credentials) != credentials:
+            raise Malformed([Violation("Authorization", "must be printable ASCII")])
+        found.append(("authorization", credentials))
     found.extend((name, printable(value)) for name in _PASSED_ON if (value := headers.get(name)))
     for header, value in headers.items():
         name = header.lower()
@@ -92,6 +112,10 @@ def metadata_of(headers: Mapping[str, str], remote: str | None) -> Metadata:
                 and not name.startswith("grpc-")
             ):
                 found.append((name, printable(value)))
+    if sum(len(name) + len(value) for name, value in found) > MOST_METADATA:
+        raise HeadersTooLarge(
+            f"the headers that are passed on to the server must be at most {MOST_METADATA} bytes in all"
+        )
     return tuple(found)
 
 
@@ -110,6 +134,4 @@ def timeout_of(headers: Mapping[str, str]) -> float | None:
 
 def printable(text: str) -> str:
     """As printable ASCII, which metadata and headers are made of."""
-    if text.isascii() and text.isprintable() and len(text) <= _LONGEST_VALUE:
-        return text
-    return "".join(c if " " <= c <= "~" else "?" for c in text)[:_LONGEST_VALUE]
+    return text if text.isascii() and text.isprintable() else "".join(c if " " <= c <= "~" else "?" for c in text)

@@ -16,8 +16,9 @@ from queue_manager.gateway import status as statuses
 from queue_manager.gateway.contract import Method
 from queue_manager.gateway.conventions import AFTER, END, REVISION
 from queue_manager.gateway.frames import Text, Writer
-from queue_manager.gateway.hub import TRANSIENT, Failed, Hub, Observer
-from queue_manager.gateway.upstream import Metadata, Upstream
+from queue_manager.gateway.hub import TRANSIENT, Hub, Observer
+from queue_manager.gateway.status import Failed
+from queue_manager.gateway.upstream import SHUTTING_DOWN, Metadata, Upstream
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +28,9 @@ PERSONAL: Final = frozenset({"x-requested-by", "x-request-id", "traceparent", "t
 Note = str
 """Something that is said to whoever watches beside the frames; empty: the watch has been accepted."""
 ACCEPTED: Final[Note] = ""
+AWAY: Final[Note] = "the server is away, and is being tried again"
+SILENCE: Final = 15.0
+"""Seconds without anything to say, after which that is said: proxies end connections that are silent."""
 
 Key = tuple[str, bytes, Metadata]
 
@@ -74,9 +78,7 @@ class Watches:
     def end(self) -> None:
         """Tell all who watch to go on elsewhere."""
         for hub in self._hubs.values():
-            hub.fail(
-                statuses.made(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", "the gateway is shutting down", retry=True)
-            )
+            hub.fail(SHUTTING_DOWN)
 
     async def close(self) -> None:
         """Cancel the server's streams."""
@@ -88,6 +90,8 @@ class Watches:
     async def _frames(hub: Hub, position: int) -> AsyncIterator[Text | Note]:
         """What comes after a revision that the hub has, or will have."""
         heard, away = hub.heartbeat, ""
+        now = asyncio.get_running_loop().time
+        spoke = now()
         while True:
             changed = hub.changed
             if (text := hub.after(position)) is not None:
@@ -105,9 +109,16 @@ class Watches:
                 yield heard
             elif hub.away != away:
                 away = hub.away
-                yield f"the server is away, and is being tried again: {away}" if away else "the server is back"
+                yield AWAY if away else "the server is back"
             else:
-                await changed.wait()
+                try:
+                    async with asyncio.timeout_at(spoke + SILENCE):
+                        await changed.wait()
+                except TimeoutError:
+                    yield AWAY if away else "nothing new"
+                    spoke = now()
+                continue
+            spoke = now()
 
     async def _lead_in(
         self, hub: Hub, method: Method, writer: Writer, request: Message, metadata: Metadata

@@ -60,10 +60,11 @@ class Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer has been sent")
         if status >= 500:
-            log.error("a request has failed", error=repr(exc))
+            log.error("a request has failed", error=repr(exc)[:1000])
+        told = (message or str(exc) or "it is no HTTP").splitlines()[0].rstrip(":")
         if isinstance(exc, LineTooLong):
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        told = (message or str(exc) or "it is no HTTP").splitlines()[0].rstrip(":")
+            told = f"a line of its head is longer than {LONGEST_LINE} bytes"
         code = grpc.StatusCode.INTERNAL if status >= 500 else grpc.StatusCode.INVALID_ARGUMENT
         answer = web.Response(
             body=statuses.to_json(statuses.made(code, "BAD_HTTP", f"the request cannot be read: {told}")),

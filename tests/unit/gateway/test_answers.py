@@ -46,6 +46,7 @@ def test_every_code_has_a_status() -> None:
 def test_every_refusal_is_an_error() -> None:
     """With a status of its own and a stable reason."""
     kinds: list[type[Refused]] = [Refused, *Refused.__subclasses__()]
+    assert len(kinds) > 10
     assert len({kind.reason for kind in kinds}) >= len(kinds) - 1  # Malformed has the first's
     for kind in kinds:
         assert kind.http_status >= 400
@@ -112,6 +113,9 @@ def test_where_grpc_itself_fails(code: grpc.StatusCode, trailing: tuple[Any, ...
         ("text/event-stream;q=0.2, application/x-ndjson;q=0.3", Form.LINES),
         ("text/event-stream;q=0, application/*", Form.LINES),
         ("application/x-ndjson;q=x", Form.LINES),
+        ("text/event-stream;q=0, */*", Form.LINES),
+        ("*/*, application/x-ndjson", Form.LINES),
+        ("*/*;q=0.5, text/event-stream;q=0.4", Form.LINES),
     ],
 )
 def test_the_form_that_is_accepted(accept: str | None, form: Form) -> None:
@@ -119,7 +123,9 @@ def test_the_form_that_is_accepted(accept: str | None, form: Form) -> None:
     assert form_of(headers(**({} if accept is None else {"Accept": accept}))) is form
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/json", "text/event-stream;q=0", "x"])
+@pytest.mark.parametrize(
+    "accept", ["text/html", "application/json", "text/event-stream;q=0", "application/json-seq", "*/*;q=0", "x"]
+)
 def test_a_form_that_there_is_not(accept: str) -> None:
     """Is refused."""
     with pytest.raises(NotAcceptable):

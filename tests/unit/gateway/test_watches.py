@@ -17,8 +17,8 @@ from queue_manager.gateway.contract import Contract
 from queue_manager.gateway.encode import Encoder
 from queue_manager.gateway.endpoints import Endpoint, Endpoints
 from queue_manager.gateway.frames import Text
-from queue_manager.gateway.hub import Failed
 from queue_manager.gateway.metrics import Metrics
+from queue_manager.gateway.status import Failed
 from queue_manager.gateway.upstream import Metadata
 from queue_manager.gateway.watching import ACCEPTED, Watches
 from queue_manager.v1 import service_pb2
@@ -75,7 +75,7 @@ class Reader:
         if kind in {"UPDATE", "SNAPSHOT", "RESYNC"}:
             assert merged > 0
             assert told["queue"]["message"] == f"state {revision}"
-            assert ("event" in told) == (kind == "UPDATE" and "event" in told)
+            assert ("event" in told) == (kind == "UPDATE"), f"{kind} at {revision}"
         self.frames.append((kind, revision, merged, told.get("queue", {}).get("message", "")))
         return revision
 
@@ -254,10 +254,22 @@ async def test_a_server_that_restarts_is_not_seen(world: World) -> None:
         assert each.failed is None
         assert each.frames[-1][:2] == ("END", 6)
     assert "away" in reader.notes[0]
-    assert reader.notes[-1] == "the server is back"
+    assert "the server is back" in reader.notes
     assert {call.after_revision for call, _ in world.server.calls[1:]} == {2}
     assert world.metrics._resumed._value.get() >= 3  # and no more than one in half a second or so
     assert len(world.server.calls) < 40
+
+
+async def test_silence_is_filled(world: World) -> None:
+    """Also while the server is away, however long: proxies end connections that are silent."""
+    reader = Reader()
+    await world.begin(reader)
+    await asyncio.sleep(40.0)
+    assert reader.notes == ["nothing new"] * 2
+    world.server.go(away=True)
+    await asyncio.sleep(100.0)
+    assert len(reader.notes) >= 8
+    assert all("away" in note and "played" not in note for note in reader.notes[2:])
 
 
 async def test_a_server_that_is_away_from_the_start(world: World) -> None:
@@ -339,13 +351,20 @@ async def test_whatever_happens_no_revision_is_lost_or_doubled(
                 readers.append(reader)
                 await world.begin(reader)
             case 5 if world.tasks:
-                world.tasks.pop(random.randrange(len(world.tasks))).cancel()
+                task = world.tasks.pop(random.randrange(len(world.tasks)))
+                if task.done():
+                    task.result()
+                task.cancel()
             case _:
                 world.server.change(by=random.randrange(1, 5))
         await asyncio.sleep(random.choice([0, 0.001, 0.3]))
-    world.server.away = False
+    world.server.go(away=False)
+    await asyncio.sleep(10.0)
+    readers.append(Reader())
+    await world.begin(readers[-1])
     world.server.end()
     await world.finish()
+    assert readers[-1].frames[-1][:2] == ("END", world.server.revision)
     ended = [reader for reader in readers if reader.frames and reader.frames[-1][0] == "END"]
     assert all(reader.revision == world.server.revision for reader in ended)
     assert all(reader.failed is None or not reader.frames for reader in readers)
