@@ -49,7 +49,7 @@ class Guard:
     def __init__(self, *, origins: Sequence[str], hosts: Sequence[str]) -> None:
         """`origins`: those of other sites that may call, or `*`; `hosts`: names that are ours, empty or `*` for any."""
         self._any_origin = ANY in origins
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
+        self._origins = frozenset(origin.lower() for origin in origins)
         self._hosts = frozenset() if ANY in hosts else frozenset(host.lower() for host in hosts)
 
     def check(self, method: str, headers: CIMultiDictProxy[str]) -> None:
