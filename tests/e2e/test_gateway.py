@@ -22,6 +22,7 @@ from queue_manager.gateway.options import Options
 from queue_manager.v1.service_pb2 import StopMode
 from tests.e2e.conftest import payload
 from tests.e2e.server_process import ServerProcess, free_port
+from tests.support.gateway_process import GatewayProcess
 
 MIB = 2**20
 
@@ -494,9 +495,28 @@ async def test_more_streams_than_are_kept(server: ServerProcess, client: AsyncCl
 
 async def test_an_address_that_is_taken(web: Web) -> None:
     """Said, with the address."""
-    with pytest.raises(CannotListen, match=f"127.0.0.1:{web.port} cannot be listened on"):
+    with pytest.raises(CannotListen, match=f"127.0.0.1:{web.port} cannot be listened on: address"):
         async with running(Options(port=web.port or 0, server="127.0.0.1:1")):
             pass
+
+
+async def test_the_command_says_what_to_do_about_an_address_that_is_taken(web: Web, tmp_path: Path) -> None:
+    """As the server does: variable, the system's plain reason, remedy; exit code 2."""
+    process = await asyncio.create_subprocess_exec(
+        *GatewayProcess.command,
+        env=GatewayProcess("127.0.0.1:1", tmp_path, QM_HTTP_LISTEN=f"localhost:{web.port}").environment,
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        out, told = await process.communicate()
+    assert (process.returncode, out.decode(), told.decode()) == (
+        2,
+        "",
+        f"queue-manager cannot start: QM_HTTP_LISTEN: cannot listen on localhost:{web.port} (address already in use); "
+        "set it to a free port of this machine, or to port 0 to pick one\n",
+    )
 
 
 async def test_a_gateway_without_a_server(tmp_path: Path) -> None:

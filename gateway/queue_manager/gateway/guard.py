@@ -19,7 +19,6 @@ from queue_manager.gateway.problems import CrossSite, Misdirected
 ANY: Final = "*"
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
-LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 
 SECURITY: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -45,10 +44,10 @@ class Guard:
     """The rules of one gateway."""
 
     def __init__(self, *, origins: Sequence[str], hosts: Sequence[str]) -> None:
-        """`origins`: those of other sites that may call, or `*`; `hosts`: names that are ours, empty for any."""
+        """`origins`: those of other sites that may call, or `*`; `hosts`: names that are ours, empty or `*` for any."""
         self._any_origin = ANY in origins
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
-        self._hosts = frozenset(host.lower() for host in hosts)
+        self._origins = frozenset(origin.lower() for origin in origins)
+        self._hosts = frozenset() if ANY in hosts else frozenset(host.lower() for host in hosts)
 
     def check(self, method: str, headers: CIMultiDictProxy[str]) -> None:
         """Raises `Misdirected`, `CrossSite`."""

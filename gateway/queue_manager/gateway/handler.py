@@ -69,6 +69,7 @@ class Handler:
         assets: Mapping[str, Asset],
         documents: Mapping[str, Answer],
         metrics: Metrics,
+        guard: Guard,
     ) -> None:
         """`documents`: what else is answered to a GET, by path."""
         self._options = options
@@ -79,8 +80,7 @@ class Handler:
         self._documents = documents
         self._metrics = metrics
         self._open_streams = 0
-        loopback = options.host in {"127.0.0.1", "::1", "localhost"}
-        self._guard = Guard(origins=options.origins, hosts=options.hosts or (guard.LOOPBACK if loopback else ()))
+        self._guard = guard
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""

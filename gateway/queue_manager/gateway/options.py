@@ -18,7 +18,7 @@ class Options:
     origins: Sequence[str] = ()
     """Origins of other sites whose pages may call; `*` for any."""
     hosts: Sequence[str] = ()
-    """Names that the gateway is called by; empty: any, and on loopback only this machine's."""
+    """Names that the gateway is called by; `*`: any; empty: any, and on loopback only this machine's."""
     timeout: float = 30.0
     """Seconds that a call may take where the request does not say."""
     max_body_bytes: int = 2 * 2**20

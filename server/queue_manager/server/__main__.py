@@ -85,7 +85,7 @@ def gateway() -> None:
     from queue_manager.gateway.app import CannotListen  # noqa: PLC0415
     from queue_manager.gateway.app import serve as run  # noqa: PLC0415
     from queue_manager.gateway.options import Options  # noqa: PLC0415
-    from queue_manager.server.domain.errors import QueueManagerError  # noqa: PLC0415
+    from queue_manager.server.domain.errors import ListenError, QueueManagerError  # noqa: PLC0415
     from queue_manager.server.observability.logging import configure  # noqa: PLC0415
     from queue_manager.server.settings import load_gateway_settings  # noqa: PLC0415
 
@@ -107,7 +107,8 @@ def gateway() -> None:
         with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
             runner.run(run(options, notices=notices))
     except CannotListen as error:
-        print(f"queue-manager cannot start: {error}; QM_HTTP_LISTEN says where it listens", file=sys.stderr)  # noqa: T201
+        refusal = ListenError("QM_HTTP_LISTEN", error.address, error.why)
+        print(f"queue-manager cannot start: {refusal}", file=sys.stderr)  # noqa: T201
         raise typer.Exit(EXIT_CANNOT_START) from None
     except QueueManagerError as error:
         print(f"queue-manager cannot start: {error}", file=sys.stderr)  # noqa: T201 - also where no log is set up

@@ -174,7 +174,7 @@ def test_no_text_breaks_an_event(text: str) -> None:
 )
 def test_who_may_change_something(given: dict[str, str], allowed: bool) -> None:
     """Programs, the page itself, and the origins that are named; anyone may read."""
-    guard = Guard(origins=("https://board.example/",), hosts=())
+    guard = Guard(origins=("https://board.example",), hosts=())
     asked = headers(Host="localhost:8080", **given)
     guard.check("GET", asked)
     if allowed:

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from queue_manager.server.settings.http_kinds import GrpcName, Hosts, Origins, WithinADay
 from queue_manager.server.settings.kinds import (
     Duration,
-    Listed,
     Listen,
     ListenAddress,
     Lowered,
@@ -369,32 +369,39 @@ class GatewaySettings(Group):
         "Address of the gateway (`queue-manager gateway`), `host:port`. Port 0 picks a free one and logs it. Loopback by "
         "default, because calls are not authenticated yet.",
     )
-    server: str = variable(
+    server: GrpcName = variable(
         "QM_SERVER",
         "127.0.0.1:50051",
-        "The server that the client, `queuectl` and the gateway call; the server does not read it.",
+        "The server that the client, `queuectl` and the gateway call, `host:port` or another name that gRPC knows "
+        "(`dns:///…`, `unix:…`); the server does not read it.",
     )
-    origins: Listed = variable(
+    origins: Origins = variable(
         "QM_HTTP_CORS_ORIGINS",
         (),
         "Origins of other sites whose pages may call the gateway, e.g. `https://board.example.com`, separated by commas; "
         "`*` for any. Default: none.",
     )
-    hosts: Listed = variable(
+    hosts: Hosts = variable(
         "QM_HTTP_HOSTS",
         (),
-        "Names by which the gateway is called, separated by commas; requests for another `Host` are refused. Default: any, "
-        "and where it listens on loopback `localhost`, `127.0.0.1` and `[::1]`.",
+        "Names or IP addresses by which the gateway is called, separated by commas, without ports; requests for another "
+        "`Host` are refused. `*`: any name will do. Default: any, and where it listens on loopback `localhost`, "
+        "`127.0.0.1`, `[::1]` and the host of `QM_HTTP_LISTEN`.",
     )
-    timeout: PositiveDuration = variable(
+    timeout: Annotated[PositiveDuration, WithinADay] = variable(
         "QM_HTTP_TIMEOUT",
         30.0,
         "How long a call through the gateway may take where the request has no `Grpc-Timeout`. Streams have no limit.",
     )
     max_body_bytes: Size = variable(
-        "QM_HTTP_MAX_BODY_BYTES", 2 * 2**20, "Largest body of a request to the gateway; larger ones get 413."
+        "QM_HTTP_MAX_BODY_BYTES",
+        2 * 2**20,
+        "Largest body of a request to the gateway, in bytes, 64 MiB at most; larger ones get 413. They are held in memory "
+        "whole.",
+        ge=2**10,
+        le=2**26,
     )
-    body_timeout: PositiveDuration = variable(
+    body_timeout: Annotated[PositiveDuration, WithinADay] = variable(
         "QM_HTTP_BODY_TIMEOUT",
         10.0,
         "How long a body may take to come; slower ones get 408. As long may a new connection take for its first request.",
@@ -404,6 +411,7 @@ class GatewaySettings(Group):
         10_000,
         "Streams that the gateway keeps open at a time; one more gets 429. Each costs some tens of KB.",
         ge=1,
+        le=1_000_000,
     )
 
 

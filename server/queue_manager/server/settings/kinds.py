@@ -97,12 +97,6 @@ class ListenAddress:
         return cls(match["host"].strip("[]"), int(match["port"]))
 
 
-def _listed(value: object) -> tuple[str, ...]:
-    if isinstance(value, tuple):
-        return value
-    return tuple(word.strip() for word in str(value).split(",") if word.strip())
-
-
 def _servers(value: str) -> str:
     servers = [server.strip() for server in value.split(",") if server.strip()]
     wrong = [server for server in servers if not _HOST_AND_PORT.fullmatch(server)]
@@ -153,8 +147,6 @@ PositiveDuration = Annotated[float, BeforeValidator(parse_duration), AfterValida
 Size = Annotated[int, BeforeValidator(parse_size)]
 """Bytes."""
 Listen = Annotated[ListenAddress, BeforeValidator(ListenAddress.parse)]
-Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-"""Words, separated by commas."""
 Servers = Annotated[str, AfterValidator(_servers)]
 Topic = Annotated[str, AfterValidator(_topic)]
 Namespace = Annotated[str, AfterValidator(_namespace)]
