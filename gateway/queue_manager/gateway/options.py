@@ -21,7 +21,7 @@ class Options:
     """Names that the gateway is called by; `*`: any; empty: any, and on loopback only this machine's."""
     timeout: float = 30.0
     """Seconds that a call may take where the request does not say."""
-    max_body_bytes: int = 2 * 2**20
+    max_body_bytes: int = 2**20
     body_timeout: float = 10.0
     """Seconds in which a body must have come, and the first request of a connection."""
     max_streams: int = 10_000
