@@ -396,8 +396,8 @@ class GatewaySettings(Group):
     max_body_bytes: Size = variable(
         "QM_HTTP_MAX_BODY_BYTES",
         2**20,
-        "Largest body of a request to the gateway, in bytes, 64 MiB at most; larger ones get 413. As much as the server reads; "
-        "it is held in memory whole.",
+        "Largest body of a request to the gateway, in bytes, 64 MiB at most; larger ones get 413. As much as the "
+        "server reads; it is held in memory whole.",
         ge=2**10,
         le=2**26,
     )
