@@ -5,17 +5,20 @@ SCREENSHOTS names a folder for the pictures.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, Error, Request, Route, expect
 
 from queue_manager.client import AsyncClient
 from queue_manager.v1 import queue_pb2
+from queue_manager.v1.service_pb2 import StopMode
 from tests.e2e.conftest import payload
 from tests.integration.page.seen import kept_history, ledger, queue_id, reaches, start
 from tests.support import browser as browsers
@@ -259,10 +262,91 @@ async def test_older_queues_are_a_page_further(tab: Tab, client: AsyncClient) ->
     await page.get_by_role("checkbox", name="running", exact=True).check()
     await page.get_by_role("link", name="Older →").click()
     await expect(page.get_by_role("link", name=queue)).to_be_visible()
-    assert asked[-1].endswith("?page_size=50&states=QUEUE_STATE_RUNNING&page_token=a%2Bb%2Fc%3D")
+    assert asked[-1].endswith("?page_size=20&states=QUEUE_STATE_RUNNING&page_token=a%2Bb%2Fc%3D")
     await page.get_by_role("link", name="← Newest").click()
     await expect(page.get_by_role("link", name="← Newest")).to_be_hidden()
     await expect(page.locator("#list-empty")).to_be_visible()
+    await page.unroute_all(behavior="ignoreErrors")
+
+
+async def test_the_list_is_shown_on_a_slow_line(
+    chromium: Browser, gateway: GatewayProcess, client: AsyncClient
+) -> None:
+    """A page of it is small enough, and is waited for long enough; one question at a time."""
+    for _ in range(25):
+        queue = (await client.start_queue(payload_of("historical"))).queue.queue_id
+        await client.stop_queue(queue, mode=StopMode.STOP_MODE_FORCE, wait=True)
+    under_way: set[Request] = set()
+    most = 0
+
+    def asked(request: Request) -> None:
+        nonlocal most
+        if "/v1/queues?" in request.url:
+            under_way.add(request)
+            most = max(most, len(under_way))
+
+    def over(request: Request) -> None:
+        under_way.discard(request)
+
+    async with browsers.tab(chromium) as opened:
+        page = opened.page
+        page.on("request", asked)
+        page.on("requestfinished", over)
+        page.on("requestfailed", over)
+        await page.goto(f"{gateway.url}/#/queues/{queue}")
+        await reaches(page, "STOPPED")
+        line = await page.context.new_cdp_session(page)
+        await line.send("Network.enable")
+        speed = 80_000 / 8  # bytes a second
+        await line.send(
+            "Network.emulateNetworkConditions",
+            {"offline": False, "latency": 100, "downloadThroughput": speed, "uploadThroughput": speed},
+        )
+        await page.locator("#back").click()
+        await expect(page.locator("#queue-rows tr")).to_have_count(20, timeout=25_000)
+        await expect(page.locator("#list-error")).to_be_hidden()
+        await expect(page.locator("#connection")).to_have_text(re.compile("live|slow…"))
+        await expect(page.get_by_role("link", name="Older →")).to_be_visible()
+        await asyncio.sleep(5)
+        assert most == 1
+
+
+async def test_a_list_that_is_long_in_coming_is_waited_for(tab: Tab, client: AsyncClient) -> None:
+    """What is shown stays, and the line is said to be slow; only after half a minute is it an error."""
+    page = tab.page
+    queue = (await client.start_queue(payload_of("realtime"))).queue.queue_id
+    row = page.get_by_role("link", name=queue)
+    await expect(row).to_be_visible()
+    gate = asyncio.Event()
+    held = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        held.set()
+        await gate.wait()
+        with suppress(Error):  # the page may have given it up
+            await route.continue_()
+
+    await page.route(re.compile(r"/v1/queues\?"), hold)
+    await page.clock.install()
+    await page.reload()
+    await asyncio.wait_for(held.wait(), 10)
+    await page.clock.fast_forward(12_000)
+    await expect(page.locator("#connection")).to_have_text("slow…")
+    await expect(page.locator("#list-error")).to_be_hidden()
+    gate.set()
+    await expect(row).to_be_visible()
+    await expect(page.locator("#connection")).to_have_text("slow…")  # it was
+    await page.clock.fast_forward(2_000)
+    await expect(page.locator("#connection")).to_have_text("live")
+
+    gate.clear()
+    held.clear()
+    await page.clock.fast_forward(2_000)
+    await asyncio.wait_for(held.wait(), 10)
+    await page.clock.fast_forward(31_000)
+    await expect(page.locator("#list-error")).to_contain_text("No answer within 30 s")
+    await expect(row).to_be_visible()
+    gate.set()
     await page.unroute_all(behavior="ignoreErrors")
 
 
