@@ -216,6 +216,39 @@ async def test_what_is_wrong_with_a_request_is_shown_with_its_place(tab: Tab, cl
     tab.forgive_http_errors()
 
 
+async def test_a_request_is_sent_as_it_was_typed(tab: Tab, client: AsyncClient) -> None:
+    """With a key twice, which is refused, and all digits of a number; the page adds its field and changes nothing."""
+    page = tab.page
+    await page.locator("#start-open").click()
+    body, outcome = page.locator("#start-body"), page.locator("#start-outcome")
+    await expect(body).to_have_value(re.compile("BTCUSDT"))
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.post_data or ""))
+    for button, field in (("#start-check", "validate_only"), ("#start-submit", "request_id")):
+        rest = ' "symbol":"BTCUSDT",\n "symbol" : "ETHUSDT", "max_jobs": 12345678901234567890.10, "requests": []}'
+        await body.fill("\n{" + rest)
+        await page.locator(button).click()
+        await expect(outcome.locator("[data-field=symbol]")).to_contain_text("more than once")
+        assert re.fullmatch(r'\n\{"' + field + '": [^,{}]*, ' + re.escape(rest), sent[-1]), sent[-1]
+        await body.fill("{ }")
+        await page.locator(button).click()
+        await expect(outcome.locator("[data-field=symbol]")).to_contain_text("is required")
+        assert re.fullmatch(r'\{"' + field + r'": [^,{}]* \}', sent[-1]), sent[-1]
+
+    for said, button in (('"requestId": "mine"', "#start-submit"), ('"validateOnly": true', "#start-check")):
+        await body.fill("{" + said + "}")
+        await page.locator(button).click()
+        await expect(outcome.locator("[data-field=symbol]")).to_be_visible()
+        assert sent[-1] == "{" + said + "}"
+    await body.fill('{"validate_only": false}')
+    many = len(sent)
+    await page.locator("#start-check").click()
+    await expect(outcome).to_contain_text("Take validate_only out of the request")
+    assert len(sent) == many
+    assert not [queue async for queue in client.list_queues()]
+    tab.forgive_http_errors()
+
+
 async def test_an_answer_that_got_lost_starts_nothing_twice(tab: Tab, client: AsyncClient) -> None:
     """Start, pressed again, is the same request with the same id."""
     page = tab.page

@@ -76,11 +76,11 @@ export async function getQueue(queueId, etag) {
 
 /**
  * Start a queue, or with `validate_only` check the request.
- * @param {object} request
+ * @param {string} request as JSON
  * @returns {Promise<{queue: any, created: boolean, plan: any[]}>}
  */
 export async function startQueue(request) {
-  return (await call("/v1/queues", { method: "POST", headers: CHANGES, body: JSON.stringify(request) })).body;
+  return (await call("/v1/queues", { method: "POST", headers: CHANGES, body: request })).body;
 }
 
 /**
