@@ -1,6 +1,7 @@
 /**
  * Watching a queue without losing a change, and proving it: for every frame, the revision before it plus its
- * `revisions_merged` is its `revision`. What does not add up is counted in `gaps`.
+ * `revisions_merged` is its `revision`. What does not add up is counted in `gaps`; what came as a state alone, because the
+ * history no longer reaches back to the changes that led there, is in `wholes`.
  *
  * The first stream begins after revision 0, so that what the queue's history kept comes first, then every change as it
  * happens. Where a connection is cut, the browser goes on by itself after the last `id`. Where it was answered with an
@@ -30,6 +31,10 @@ export class QueueWatch {
   frames = 0;
   /** How many of them did not follow on the one before. */
   gaps = 0;
+  /** How many told a change. */
+  updates = 0;
+  /** Stretches of revisions that came as one state, without their changes: the first and the last. @type {[number, number][]} */
+  wholes = [];
 
   /** @type {EventSource | null} */
   #source = null;
@@ -95,6 +100,8 @@ export class QueueWatch {
     const gap = this.revision + merged !== revision;
     this.frames += 1;
     if (gap) this.gaps += 1;
+    if (body.event) this.updates += 1;
+    else if (merged) this.wholes.push([revision - merged + 1, revision]);
     this.revision = revision;
     const ended = kind === "END";
     if (ended) this.close();
@@ -138,7 +145,11 @@ export class QueueWatch {
     try {
       const { queue } = await getQueue(this.queueId, null);
       if (turn !== this.#turn) return;
-      if (Number(queue.revision) < this.revision) this.revision = 0; // its records were set back: begin anew
+      if (Number(queue.revision) < this.revision) {
+        // Its records were set back: begin anew.
+        this.revision = this.frames = this.updates = 0;
+        this.wholes = [];
+      }
     } catch (error) {
       if (turn !== this.#turn) return;
       if (!(error instanceof ApiError)) throw error;
