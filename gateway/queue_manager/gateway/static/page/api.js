@@ -64,14 +64,13 @@ export async function listQueues({ states, pageToken, signal }) {
 }
 
 /**
- * A queue, or null where it is still what `etag` stood for.
+ * A queue, or null where it is still at the revision that is known; its `ETag` is that.
  * @param {string} queueId
- * @param {string | null} etag
- * @returns {Promise<{queue: any, etag: string | null}>}
+ * @param {number} [known]
+ * @returns {Promise<any>}
  */
-export async function getQueue(queueId, etag) {
-  const { body, response } = await call(pathOf(queueId), etag ? { headers: { "If-None-Match": etag } } : {});
-  return { queue: body, etag: response.headers.get("ETag") ?? etag };
+export async function getQueue(queueId, known) {
+  return (await call(pathOf(queueId), known ? { headers: { "If-None-Match": `W/"${known}"` } } : {})).body;
 }
 
 /**

@@ -14,8 +14,13 @@ import { ApiError, getQueue, pathOf } from "./api.js";
 const FIRST_PAUSE = 1_500;
 const LAST_PAUSE = 10_000;
 
-/** After so long without a frame the queue is asked for, in milliseconds: heartbeats are invisible to a page. */
-const SILENCE = 5_000;
+/**
+ * After so long without a frame the queue is asked for, in milliseconds: heartbeats are invisible to a page, and the
+ * gateway keeps a stream open while its server is away. Where nothing has changed the answer is a 304 of some bytes.
+ */
+const SILENCE = 2_000;
+/** After so long without the changes that are known to be there, the stream is taken for dead. */
+const STUCK = 5_000;
 
 const KINDS = ["SNAPSHOT", "UPDATE", "RESYNC", "END"];
 
@@ -40,11 +45,9 @@ export class QueueWatch {
   #source = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
-  /** @type {string | null} */
-  #etag = null;
   #attempts = 0;
-  /** The revision that we had when the queue was found to be at another one. */
-  #behind = -1;
+  /** The revision that we had when the queue was found to be at another one, and when that was. */
+  #behind = { revision: -1, since: 0 };
   #over = false;
   /** Counts up whenever what was under way has become void. */
   #turn = 0;
@@ -121,13 +124,11 @@ export class QueueWatch {
     const seen = this.revision;
     let why = "";
     try {
-      const { queue, etag } = await getQueue(this.queueId, this.#etag);
-      this.#etag = etag;
+      const queue = await getQueue(this.queueId, seen);
       if (turn === this.#turn && queue && seen === this.revision && Number(queue.revision) !== seen) {
-        this.#etag = null; // or else the next look would say that nothing has changed
         why = "changes do not come through";
-        if (this.#behind === seen) return this.#inquire(); // it had the time from one look to the next
-        this.#behind = seen;
+        if (this.#behind.revision !== seen) this.#behind = { revision: seen, since: performance.now() };
+        else if (performance.now() - this.#behind.since >= STUCK) return this.#inquire();
       }
     } catch (error) {
       why = error instanceof ApiError ? error.message : String(error);
@@ -143,7 +144,7 @@ export class QueueWatch {
     const turn = this.#turn;
     this.listener.onConnection("reconnecting", "");
     try {
-      const { queue } = await getQueue(this.queueId, null);
+      const queue = await getQueue(this.queueId);
       if (turn !== this.#turn) return;
       if (Number(queue.revision) < this.revision) {
         // Its records were set back: begin anew.
