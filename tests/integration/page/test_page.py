@@ -5,17 +5,20 @@ SCREENSHOTS names a folder for the pictures.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, Error, Request, Route, expect
 
 from queue_manager.client import AsyncClient
 from queue_manager.v1 import queue_pb2
+from queue_manager.v1.service_pb2 import StopMode
 from tests.e2e.conftest import payload
 from tests.integration.page.seen import kept_history, ledger, queue_id, reaches, start
 from tests.support import browser as browsers
@@ -213,6 +216,39 @@ async def test_what_is_wrong_with_a_request_is_shown_with_its_place(tab: Tab, cl
     tab.forgive_http_errors()
 
 
+async def test_a_request_is_sent_as_it_was_typed(tab: Tab, client: AsyncClient) -> None:
+    """With a key twice, which is refused, and all digits of a number; the page adds its field and changes nothing."""
+    page = tab.page
+    await page.locator("#start-open").click()
+    body, outcome = page.locator("#start-body"), page.locator("#start-outcome")
+    await expect(body).to_have_value(re.compile("BTCUSDT"))
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.post_data or ""))
+    for button, field in (("#start-check", "validate_only"), ("#start-submit", "request_id")):
+        rest = ' "symbol":"BTCUSDT",\n "symbol" : "ETHUSDT", "max_jobs": 12345678901234567890.10, "requests": []}'
+        await body.fill("\n{" + rest)
+        await page.locator(button).click()
+        await expect(outcome.locator("[data-field=symbol]")).to_contain_text("more than once")
+        assert re.fullmatch(r'\n\{"' + field + '": [^,{}]*, ' + re.escape(rest), sent[-1]), sent[-1]
+        await body.fill("{ }")
+        await page.locator(button).click()
+        await expect(outcome.locator("[data-field=symbol]")).to_contain_text("is required")
+        assert re.fullmatch(r'\{"' + field + r'": [^,{}]* \}', sent[-1]), sent[-1]
+
+    for said, button in (('"requestId": "mine"', "#start-submit"), ('"validateOnly": true', "#start-check")):
+        await body.fill("{" + said + "}")
+        await page.locator(button).click()
+        await expect(outcome.locator("[data-field=symbol]")).to_be_visible()
+        assert sent[-1] == "{" + said + "}"
+    await body.fill('{"validate_only": false}')
+    many = len(sent)
+    await page.locator("#start-check").click()
+    await expect(outcome).to_contain_text("Take validate_only out of the request")
+    assert len(sent) == many
+    assert not [queue async for queue in client.list_queues()]
+    tab.forgive_http_errors()
+
+
 async def test_an_answer_that_got_lost_starts_nothing_twice(tab: Tab, client: AsyncClient) -> None:
     """Start, pressed again, is the same request with the same id."""
     page = tab.page
@@ -259,10 +295,91 @@ async def test_older_queues_are_a_page_further(tab: Tab, client: AsyncClient) ->
     await page.get_by_role("checkbox", name="running", exact=True).check()
     await page.get_by_role("link", name="Older →").click()
     await expect(page.get_by_role("link", name=queue)).to_be_visible()
-    assert asked[-1].endswith("?page_size=50&states=QUEUE_STATE_RUNNING&page_token=a%2Bb%2Fc%3D")
+    assert asked[-1].endswith("?page_size=20&states=QUEUE_STATE_RUNNING&page_token=a%2Bb%2Fc%3D")
     await page.get_by_role("link", name="← Newest").click()
     await expect(page.get_by_role("link", name="← Newest")).to_be_hidden()
     await expect(page.locator("#list-empty")).to_be_visible()
+    await page.unroute_all(behavior="ignoreErrors")
+
+
+async def test_the_list_is_shown_on_a_slow_line(
+    chromium: Browser, gateway: GatewayProcess, client: AsyncClient
+) -> None:
+    """A page of it is small enough, and is waited for long enough; one question at a time."""
+    for _ in range(25):
+        queue = (await client.start_queue(payload_of("historical"))).queue.queue_id
+        await client.stop_queue(queue, mode=StopMode.STOP_MODE_FORCE, wait=True)
+    under_way: set[Request] = set()
+    most = 0
+
+    def asked(request: Request) -> None:
+        nonlocal most
+        if "/v1/queues?" in request.url:
+            under_way.add(request)
+            most = max(most, len(under_way))
+
+    def over(request: Request) -> None:
+        under_way.discard(request)
+
+    async with browsers.tab(chromium) as opened:
+        page = opened.page
+        page.on("request", asked)
+        page.on("requestfinished", over)
+        page.on("requestfailed", over)
+        await page.goto(f"{gateway.url}/#/queues/{queue}")
+        await reaches(page, "STOPPED")
+        line = await page.context.new_cdp_session(page)
+        await line.send("Network.enable")
+        speed = 80_000 / 8  # bytes a second
+        await line.send(
+            "Network.emulateNetworkConditions",
+            {"offline": False, "latency": 100, "downloadThroughput": speed, "uploadThroughput": speed},
+        )
+        await page.locator("#back").click()
+        await expect(page.locator("#queue-rows tr")).to_have_count(20, timeout=25_000)
+        await expect(page.locator("#list-error")).to_be_hidden()
+        await expect(page.locator("#connection")).to_have_text(re.compile("live|slow…"))
+        await expect(page.get_by_role("link", name="Older →")).to_be_visible()
+        await asyncio.sleep(5)
+        assert most == 1
+
+
+async def test_a_list_that_is_long_in_coming_is_waited_for(tab: Tab, client: AsyncClient) -> None:
+    """What is shown stays, and the line is said to be slow; only after half a minute is it an error."""
+    page = tab.page
+    queue = (await client.start_queue(payload_of("realtime"))).queue.queue_id
+    row = page.get_by_role("link", name=queue)
+    await expect(row).to_be_visible()
+    gate = asyncio.Event()
+    held = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        held.set()
+        await gate.wait()
+        with suppress(Error):  # the page may have given it up
+            await route.continue_()
+
+    await page.route(re.compile(r"/v1/queues\?"), hold)
+    await page.clock.install()
+    await page.reload()
+    await asyncio.wait_for(held.wait(), 10)
+    await page.clock.fast_forward(12_000)
+    await expect(page.locator("#connection")).to_have_text("slow…")
+    await expect(page.locator("#list-error")).to_be_hidden()
+    gate.set()
+    await expect(row).to_be_visible()
+    await expect(page.locator("#connection")).to_have_text("slow…")  # it was
+    await page.clock.fast_forward(2_000)
+    await expect(page.locator("#connection")).to_have_text("live")
+
+    gate.clear()
+    held.clear()
+    await page.clock.fast_forward(2_000)
+    await asyncio.wait_for(held.wait(), 10)
+    await page.clock.fast_forward(31_000)
+    await expect(page.locator("#list-error")).to_contain_text("No answer within 30 s")
+    await expect(row).to_be_visible()
+    gate.set()
     await page.unroute_all(behavior="ignoreErrors")
 
 

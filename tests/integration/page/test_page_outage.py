@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import signal
 
 import pytest
 from playwright.async_api import Page, expect
 
 from queue_manager.client import AsyncClient
 from tests.e2e.server_process import ServerProcess
-from tests.integration.page.seen import kept_history, ledger, reaches, start
+from tests.integration.page.seen import kept_history, ledger, queue_id, reaches, start
 from tests.support.browser import Tab, needs_browser
 from tests.support.gateway_process import GatewayProcess
 
 pytestmark = [pytest.mark.integration, needs_browser]
 
-NOTICES_WITHIN = 15_000.0
-"""Milliseconds until the page says that it is cut off: it asks after 5 s of silence, and an answer may take 10."""
+NOTICES_WITHIN = 3_500.0
+"""Milliseconds until the page says that it is cut off: it asks after 2 s of silence, and is refused at once."""
 RETURNS_WITHIN = 20_000.0
 """Milliseconds until it has come back: the longest pause between its attempts, and one of them."""
 
@@ -55,12 +58,30 @@ async def test_both_die_and_the_gateway_is_back_before_its_server(
     await several_frames(tab.page)
     await gateway.kill()
     await server.kill()
-    async with tab.page.expect_response(lambda answer: answer.status == 503, timeout=NOTICES_WITHIN):
+    async with tab.page.expect_response(lambda answer: answer.status == 503, timeout=RETURNS_WITHIN):
         await gateway.start(answers=False)
     await expect(tab.page.locator("#connection")).to_have_text("reconnecting…")
     await server.start()
     await expect(tab.page.locator("#connection")).not_to_have_text("reconnecting…", timeout=RETURNS_WITHIN)
     await ends_whole(tab, client, queue)
+
+
+async def test_a_quiet_queue_costs_little(tab: Tab, server: ServerProcess, client: AsyncClient) -> None:
+    """Its page asks every 2 s whether anything has changed, and is answered without a body."""
+    await start(tab.page, "realtime")
+    await reaches(tab.page, "RUNNING")
+    asked: list[int] = []
+    tab.page.on("response", lambda answer: asked.append(answer.status))
+    queue = await client.get_queue(await queue_id(tab.page))
+    workers = [job.runner.pid for job in queue.jobs]
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)  # nothing more is heard of them
+    await asyncio.sleep(8)
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    assert 2 <= len(asked) <= 4
+    assert set(asked) == {304}
+    await expect(tab.page.locator("#connection")).to_have_text("live")
 
 
 async def test_the_list_survives_a_gateway_that_dies(tab: Tab, gateway: GatewayProcess) -> None:

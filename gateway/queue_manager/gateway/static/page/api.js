@@ -5,6 +5,12 @@ import { learn } from "./clock.js";
 /** Longest time that an answer may take, in milliseconds. */
 const TIMEOUT = 10_000;
 
+/** The same for a page of the list, which is large: 20 queues of 20 jobs are some 370 KB before compression. */
+const LIST_TIMEOUT = 30_000;
+
+/** How many queues a page of the list has. */
+const PAGE_SIZE = 20;
+
 /**
  * Who calls: it shows as `requested_by` and in the events.
  * @type {Record<string, string>}
@@ -51,30 +57,29 @@ export class ApiError extends Error {
  * @returns {Promise<{queues: any[], next_page_token: string}>}
  */
 export async function listQueues({ states, pageToken, signal }) {
-  const query = new URLSearchParams({ page_size: "50" });
+  const query = new URLSearchParams({ page_size: String(PAGE_SIZE) });
   for (const state of states) query.append("states", `QUEUE_STATE_${state}`);
   if (pageToken) query.set("page_token", pageToken);
-  return (await call(`/v1/queues?${query}`, { signal })).body;
+  return (await call(`/v1/queues?${query}`, { signal }, LIST_TIMEOUT)).body;
 }
 
 /**
- * A queue, or null where it is still what `etag` stood for.
+ * A queue, or null where it is still at the revision that is known; its `ETag` is that.
  * @param {string} queueId
- * @param {string | null} etag
- * @returns {Promise<{queue: any, etag: string | null}>}
+ * @param {number} [known]
+ * @returns {Promise<any>}
  */
-export async function getQueue(queueId, etag) {
-  const { body, response } = await call(pathOf(queueId), etag ? { headers: { "If-None-Match": etag } } : {});
-  return { queue: body, etag: response.headers.get("ETag") ?? etag };
+export async function getQueue(queueId, known) {
+  return (await call(pathOf(queueId), known ? { headers: { "If-None-Match": `W/"${known}"` } } : {})).body;
 }
 
 /**
  * Start a queue, or with `validate_only` check the request.
- * @param {object} request
+ * @param {string} request as JSON
  * @returns {Promise<{queue: any, created: boolean, plan: any[]}>}
  */
 export async function startQueue(request) {
-  return (await call("/v1/queues", { method: "POST", headers: CHANGES, body: JSON.stringify(request) })).body;
+  return (await call("/v1/queues", { method: "POST", headers: CHANGES, body: request })).body;
 }
 
 /**
@@ -113,11 +118,12 @@ export function newRequestId() {
 /**
  * @param {string} path
  * @param {RequestInit} options
+ * @param {number} timeout in milliseconds
  * @returns {Promise<{response: Response, body: any}>} the body is null where nothing has changed
  */
-async function call(path, options) {
+async function call(path, options, timeout = TIMEOUT) {
   const aborter = new AbortController();
-  const timer = setTimeout(() => aborter.abort(), TIMEOUT);
+  const timer = setTimeout(() => aborter.abort(), timeout);
   const given = options.signal;
   given?.addEventListener("abort", () => aborter.abort(), { once: true });
   try {
@@ -129,7 +135,7 @@ async function call(path, options) {
   } catch (error) {
     if (error instanceof ApiError || given?.aborted) throw error;
     const slow = aborter.signal.aborted;
-    throw new ApiError(0, { code: 14, message: slow ? `no answer within ${TIMEOUT / 1000} s` : "the gateway cannot be reached" });
+    throw new ApiError(0, { code: 14, message: slow ? `no answer within ${timeout / 1000} s` : "the gateway cannot be reached" });
   } finally {
     clearTimeout(timer);
   }

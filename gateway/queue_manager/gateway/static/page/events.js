@@ -62,13 +62,22 @@ function entry({ kind, revision, merged, gap, queue, event }) {
   const time = age();
   updateAge(time, event?.time ?? queue?.update_time);
   const notes = [
-    merged > 1 && event ? `after ${counted(merged - 1, "change")} of progress` : "",
+    merged > 1 && event ? `stands for ${counted(merged, "change")}, of which it is the last` : "",
     gap ? "does not follow on the revision before" : "",
   ].filter(Boolean);
-  const words = h("div", {}, ...(event ? wordsOf(event, queue) : [h("p", {}, `As it was at revision ${count(revision)}`)]));
+  const words = h("div", {}, ...(event ? wordsOf(event, queue) : [h("p", {}, wholeOf(revision, merged))]));
   if (notes.length) words.append(h("p", { class: "hint" }, notes.join("; ")));
   made.append(time, h("span", { class: "revision", title: `Revision ${revision}` }, `#${revision}`), words);
   return made;
+}
+
+/**
+ * @param {number} revision
+ * @param {number} merged
+ */
+function wholeOf(revision, merged) {
+  const which = merged > 1 ? `; the changes from ${count(revision - merged + 1)} on are no longer kept` : "";
+  return `As it was at revision ${count(revision)}${which}`;
 }
 
 /**

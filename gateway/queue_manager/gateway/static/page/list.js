@@ -1,4 +1,7 @@
-/** The list of queues: asked for every 2 s while somebody looks at it, filtered by state, a page at a time. */
+/**
+ * The list of queues, filtered by state, a page at a time. While somebody looks at it, it is asked for again 2 s after
+ * each answer: never twice at a time, so a slow line is not made slower.
+ */
 
 import { ApiError, listQueues } from "./api.js";
 import { byId, h, keyed, setAttribute, setText, show } from "./dom.js";
@@ -6,6 +9,8 @@ import { capitalized, count, counted, jobSummary, reasonText, stateName } from "
 import { age, badge, progress, stopwatch, updateAge, updateBadge, updateQueueProgress, updateStopwatch } from "./parts.js";
 
 const EVERY = 2_000;
+/** After so long without an answer, in milliseconds, the line is said to be slow. */
+const SLOW = 4_000;
 const STATES = ["PENDING", "RUNNING", "STOPPING", "FINISHED", "FAILED", "STOPPED"];
 
 /**
@@ -18,6 +23,8 @@ export class QueueList {
   #empty = byId("list-empty");
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #slow;
   /** @type {AbortController | null} */
   #asking = null;
   /** The queue whose page somebody comes from. */
@@ -87,6 +94,7 @@ export class QueueList {
   /** Ask now and from now on, if anybody looks. */
   #go() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#slow);
     this.#asking?.abort();
     this.#asking = null;
     if (!this.#section.hidden && !document.hidden) this.#ask();
@@ -95,13 +103,18 @@ export class QueueList {
   async #ask() {
     const asking = new AbortController();
     this.#asking = asking;
+    let late = false;
+    this.#slow = setTimeout(() => {
+      late = true;
+      if (this.#error.hidden) this.listener.onConnection("slow", "the answer is long in coming"); // else more has been said
+    }, SLOW);
     try {
       const page = await listQueues({ ...this.#place, signal: asking.signal });
       if (asking.signal.aborted) return;
       this.#render(page);
       this.#returning = "";
       show(this.#error, false);
-      this.listener.onConnection("live", "");
+      this.listener.onConnection(late ? "slow" : "live", late ? "the answer was long in coming" : "");
     } catch (error) {
       if (asking.signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;
@@ -109,6 +122,7 @@ export class QueueList {
       show(this.#error, true);
       this.listener.onConnection("reconnecting", error.message);
     }
+    clearTimeout(this.#slow);
     this.#timer = setTimeout(() => this.#ask(), EVERY);
   }
 

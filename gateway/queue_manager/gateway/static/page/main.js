@@ -14,6 +14,7 @@ import { StopDialog } from "./stop.js";
 const CONNECTIONS = {
   connecting: "connecting…",
   live: "live",
+  slow: "slow…",
   reconnecting: "reconnecting…",
   paused: "paused",
   ended: "ended",

@@ -146,15 +146,31 @@ export class QueuePage {
   /**
    * @param {QueueWatch} watch
    */
-  #drawLedger({ revision, frames, gaps }) {
+  #drawLedger(watch) {
+    const { revision, frames, gaps } = watch;
     const { dataset } = this.#article;
     dataset.state = stateName(this.#queue.state);
     dataset.revision = String(revision);
     dataset.frames = String(frames);
     dataset.gaps = String(gaps);
-    const proof = gaps ? `${counted(gaps, "gap")} between them` : "no gap between them";
-    setText(byId("ledger"), `Revision ${count(revision)}, followed from the first in ${counted(frames, "frame")}, ${proof}.`);
+    setText(byId("ledger"), ledger(watch));
   }
+}
+
+/**
+ * Which changes were seen, and whether any is missing.
+ * @param {QueueWatch} watch
+ */
+function ledger({ revision, frames, updates, gaps, wholes }) {
+  const proof = gaps ? `${counted(gaps, "gap")} between them` : "no gap between them";
+  if (!wholes.length) return `Revision ${count(revision)}, followed from the first in ${counted(frames, "frame")}, ${proof}.`;
+  const initial = wholes.length === 1 && wholes[0][0] === 1;
+  const which = initial
+    ? `the first ${counted(wholes[0][1], "revision")}`
+    : `revisions ${wholes.map(([first, last]) => `${count(first)} to ${count(last)}`).join(", ")}`;
+  const came = `${which} came as one state${wholes.length > 1 ? " each" : ""}`;
+  const others = `every ${initial ? "change since" : "other change"} in ${counted(updates, "frame")}`;
+  return `Revision ${count(revision)}: ${came}, ${updates ? others : "no change since"}, ${proof}.`;
 }
 
 /**

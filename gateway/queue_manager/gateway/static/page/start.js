@@ -74,20 +74,22 @@ export class StartDialog {
     const text = this.#text.value;
     let request;
     try {
-      request = JSON.parse(text);
-      if (typeof request !== "object" || request === null || Array.isArray(request)) throw new Error("a request is an object: { … }");
+      request = read(text);
+      if (validateOnly && has(request, "validate_only") && valueOf(request, "validate_only") !== true) {
+        throw new Error("Take validate_only out of the request first: this button puts it in.");
+      }
     } catch (error) {
-      tellError(this.#outcome, new Error(`This is not JSON that can be read: ${error instanceof Error ? error.message : error}`));
+      tellError(this.#outcome, error);
       return;
     }
     if (this.#sent.text !== text) this.#sent = { text, requestId: newRequestId() };
     this.#setBusy(true);
     try {
       if (validateOnly) {
-        this.#tellPlan(await startQueue({ ...request, validate_only: true }));
+        this.#tellPlan(await startQueue(withField(text, request, "validate_only", true)));
       } else {
-        const { queue } = await startQueue({ request_id: this.#sent.requestId, ...request });
-        if (request.validate_only) {
+        const { queue } = await startQueue(withField(text, request, "request_id", this.#sent.requestId));
+        if (valueOf(request, "validate_only")) {
           tell(this.#outcome, h("p", {}, "It is in order. Nothing was started: the request has validate_only."));
           return;
         }
@@ -95,7 +97,9 @@ export class StartDialog {
         this.onStarted(queue.queue_id);
       }
     } catch (error) {
-      tellError(this.#outcome, error, "Maybe it has been started. Press Start again: it is not started twice.");
+      const twice = has(request, "request_id") && !valueOf(request, "request_id"); // it was left empty: nothing tells them apart
+      const advice = twice ? "Look at the list before you press Start again" : "Press Start again: it is not started twice";
+      tellError(this.#outcome, error, validateOnly ? "Nothing was started." : `Maybe it has been started. ${advice}.`);
     } finally {
       this.#setBusy(false);
     }
@@ -117,4 +121,58 @@ export class StartDialog {
     this.#busy = busy;
     this.#dialog.setAttribute("aria-busy", String(busy));
   }
+}
+
+/**
+ * What a request says. It is only looked at: what is sent is its text, because this reader takes the last of equal keys
+ * and rounds large numbers, and the gateway does neither.
+ * @param {string} text
+ * @returns {Record<string, any>}
+ */
+function read(text) {
+  try {
+    const request = JSON.parse(text);
+    if (typeof request !== "object" || request === null || Array.isArray(request)) throw new Error("a request is an object: { … }");
+    return request;
+  } catch (error) {
+    throw new Error(`This is not JSON that can be read: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/**
+ * The text of a request with one more field, on its first line so that the others stay where they are; one that it has
+ * already is left as it is.
+ * @param {string} text
+ * @param {Record<string, any>} request what the text says
+ * @param {string} name
+ * @param {unknown} value
+ */
+function withField(text, request, name, value) {
+  if (has(request, name)) return text;
+  const comma = Object.keys(request).length ? ", " : "";
+  return text.replace("{", () => `{${JSON.stringify(name)}: ${JSON.stringify(value)}${comma}`);
+}
+
+/**
+ * Whether a request has a field, under either of the names that the API takes.
+ * @param {Record<string, any>} request
+ * @param {string} name
+ */
+function has(request, name) {
+  return Object.hasOwn(request, name) || Object.hasOwn(request, camelCase(name));
+}
+
+/**
+ * @param {Record<string, any>} request
+ * @param {string} name
+ */
+function valueOf(request, name) {
+  return request[name] ?? request[camelCase(name)];
+}
+
+/**
+ * @param {string} name
+ */
+function camelCase(name) {
+  return name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
 }

@@ -1,6 +1,7 @@
 /**
  * Watching a queue without losing a change, and proving it: for every frame, the revision before it plus its
- * `revisions_merged` is its `revision`. What does not add up is counted in `gaps`.
+ * `revisions_merged` is its `revision`. What does not add up is counted in `gaps`; what came as a state alone, because the
+ * history no longer reaches back to the changes that led there, is in `wholes`.
  *
  * The first stream begins after revision 0, so that what the queue's history kept comes first, then every change as it
  * happens. Where a connection is cut, the browser goes on by itself after the last `id`. Where it was answered with an
@@ -13,8 +14,13 @@ import { ApiError, getQueue, pathOf } from "./api.js";
 const FIRST_PAUSE = 1_500;
 const LAST_PAUSE = 10_000;
 
-/** After so long without a frame the queue is asked for, in milliseconds: heartbeats are invisible to a page. */
-const SILENCE = 5_000;
+/**
+ * After so long without a frame the queue is asked for, in milliseconds: heartbeats are invisible to a page, and the
+ * gateway keeps a stream open while its server is away. Where nothing has changed the answer is a 304 of some bytes.
+ */
+const SILENCE = 2_000;
+/** After so long without the changes that are known to be there, the stream is taken for dead. */
+const STUCK = 5_000;
 
 const KINDS = ["SNAPSHOT", "UPDATE", "RESYNC", "END"];
 
@@ -30,16 +36,18 @@ export class QueueWatch {
   frames = 0;
   /** How many of them did not follow on the one before. */
   gaps = 0;
+  /** How many told a change. */
+  updates = 0;
+  /** Stretches of revisions that came as one state, without their changes: the first and the last. @type {[number, number][]} */
+  wholes = [];
 
   /** @type {EventSource | null} */
   #source = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
-  /** @type {string | null} */
-  #etag = null;
   #attempts = 0;
-  /** The revision that we had when the queue was found to be at another one. */
-  #behind = -1;
+  /** The revision that we had when the queue was found to be at another one, and when that was. */
+  #behind = { revision: -1, since: 0 };
   #over = false;
   /** Counts up whenever what was under way has become void. */
   #turn = 0;
@@ -95,6 +103,8 @@ export class QueueWatch {
     const gap = this.revision + merged !== revision;
     this.frames += 1;
     if (gap) this.gaps += 1;
+    if (body.event) this.updates += 1;
+    else if (merged) this.wholes.push([revision - merged + 1, revision]);
     this.revision = revision;
     const ended = kind === "END";
     if (ended) this.close();
@@ -114,13 +124,11 @@ export class QueueWatch {
     const seen = this.revision;
     let why = "";
     try {
-      const { queue, etag } = await getQueue(this.queueId, this.#etag);
-      this.#etag = etag;
+      const queue = await getQueue(this.queueId, seen);
       if (turn === this.#turn && queue && seen === this.revision && Number(queue.revision) !== seen) {
-        this.#etag = null; // or else the next look would say that nothing has changed
         why = "changes do not come through";
-        if (this.#behind === seen) return this.#inquire(); // it had the time from one look to the next
-        this.#behind = seen;
+        if (this.#behind.revision !== seen) this.#behind = { revision: seen, since: performance.now() };
+        else if (performance.now() - this.#behind.since >= STUCK) return this.#inquire();
       }
     } catch (error) {
       why = error instanceof ApiError ? error.message : String(error);
@@ -136,9 +144,13 @@ export class QueueWatch {
     const turn = this.#turn;
     this.listener.onConnection("reconnecting", "");
     try {
-      const { queue } = await getQueue(this.queueId, null);
+      const queue = await getQueue(this.queueId);
       if (turn !== this.#turn) return;
-      if (Number(queue.revision) < this.revision) this.revision = 0; // its records were set back: begin anew
+      if (Number(queue.revision) < this.revision) {
+        // Its records were set back: begin anew.
+        this.revision = this.frames = this.updates = 0;
+        this.wholes = [];
+      }
     } catch (error) {
       if (turn !== this.#turn) return;
       if (!(error instanceof ApiError)) throw error;
