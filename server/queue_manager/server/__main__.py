@@ -174,10 +174,12 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def main() -> None:
     """Entry point of `queue-manager`."""
     try:
-        import structlog  # noqa: F401, PLC0415
-    except ImportError:
-        sys.exit("queue-manager: the server is not installed; pip install 'streamforge-queue-manager[server,gateway]'")
-    app()
+        app()
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("queue_manager."):
+            raise
+        extras = "'streamforge-queue-manager[server]', or [gateway] for `queue-manager gateway` alone"
+        sys.exit(f"queue-manager: {error.name} is not installed; pip install {extras}")
 
 
 if __name__ == "__main__":
