@@ -436,7 +436,7 @@ async def test_health_names_the_parts(server: ServerProcess) -> None:
         for probe in ("live", "ready", "startup"):
             status, told, _ = await web.ask("GET", f"/health/{probe}")
             assert (status, told["status"]) == (200, "SERVING")
-            parts = ["gateway"] if probe == "live" else ["gateway", "server"]
+            parts = ["gateway"] if probe == "live" else ["gateway", "server", "records", "store", "runner", "bus"]
             assert told["parts"] == {key: {"status": "SERVING"} for key in parts}
         assert (await web.ask("GET", "/health/live", headers={"Host": "10.0.0.1:8080"}))[0] == 200
         await server.kill()

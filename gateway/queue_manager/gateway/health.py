@@ -1,7 +1,7 @@
 """How the gateway and the server behind it are, for probes: `grpc.health.v1` as JSON with each part by name.
 
 `live` is about this process alone: a server that is away is no reason to restart its gateway. `ready` and `startup` are
-what the server's health service says, with the parts that it names as down and why.
+what the server's health service says; every part that it has stands by name, those that are down with the reason.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ LIVE: Final = "live"
 PROBES: Final = {LIVE: "", "ready": "readiness", "startup": "startup"}
 """What a path's last part asks the health service for; empty: nothing."""
 CHECK: Final = "/grpc.health.v1.Health/Check"
+ALL_PARTS: Final = "x-parts"
+"""The trailing metadata that names the parts that there are, joined by commas."""
 UNREADY: Final = "x-unready-"
 """Begins the trailing metadata that say which parts are down, and why."""
 PATIENCE: Final = 3.0
@@ -31,15 +33,17 @@ async def look(probe: str, upstream: Upstream) -> tuple[bool, bytes]:
     parts = {"gateway": _part(SERVING)}
     well = True
     if service := PROBES[probe]:
-        status, down = await _ask(service, upstream)
+        status, metadata = await _ask(service, upstream)
+        down = {key.removeprefix(UNREADY): why for key, why in metadata.items() if key.startswith(UNREADY)}
         parts["server"] = _part(SERVING if down else status)
+        parts |= {name: _part(SERVING) for name in metadata.get(ALL_PARTS, "").split(",") if name}
         parts |= {name: _part(NOT_SERVING, why) for name, why in down.items()}
         well = status == SERVING
     return well, msgspec.json.encode({"status": SERVING if well else NOT_SERVING, "parts": parts})
 
 
 async def _ask(service: str, upstream: Upstream) -> tuple[str, dict[str, str]]:
-    """The server's status, and which of its parts are down and why."""
+    """The server's status, and what it says beside it."""
     call: Any = upstream.channel.unary_unary(
         CHECK,
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -48,13 +52,9 @@ async def _ask(service: str, upstream: Upstream) -> tuple[str, dict[str, str]]:
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
-        return NOT_SERVING, {"server": f"{upstream.server}: {error.code().name}: {error.details()}"}
-    down = {
-        key.removeprefix(UNREADY): str(value)
-        for key, value in await call.trailing_metadata() or ()
-        if key.startswith(UNREADY)
-    }
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status), down
+        return NOT_SERVING, {f"{UNREADY}server": f"{upstream.server}: {error.code().name}: {error.details()}"}
+    metadata = {key: str(value) for key, value in await call.trailing_metadata() or ()}
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status), metadata
 
 
 def _part(status: str, message: str = "") -> dict[str, str]:

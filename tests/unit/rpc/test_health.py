@@ -73,7 +73,7 @@ async def test_everything_is_serving_when_nothing_is_down(probed: Probed) -> Non
     """No reason is given."""
     await probed.refresh()
     assert await probed.all() == dict.fromkeys(SERVICES, SERVING)
-    assert (await probed.check("readiness"))[1] == {}
+    assert (await probed.check("readiness"))[1] == {"x-parts": "records,store,runner,bus"}
     assert probed.health.ready
 
 
@@ -104,7 +104,7 @@ async def test_readiness_names_what_is_down_and_why(probed: Probed) -> None:
     await probed.refresh(store="disk full", bus="не отвечает\n" + "x" * 1000)
     _, metadata = await probed.check("readiness")
     assert metadata["x-unready-store"] == "disk full"
-    assert set(metadata) == {"x-unready-store", "x-unready-bus"}
+    assert set(metadata) == {"x-parts", "x-unready-store", "x-unready-bus"}
     assert all(value.isascii() and value.isprintable() and len(value) <= 256 for value in metadata.values())
     assert (await probed.check("liveness"))[1] == {}
 
@@ -125,7 +125,7 @@ async def test_once_it_is_closed_it_is_not_ready_for_good(probed: Probed) -> Non
     await probed.refresh()
     status, metadata = await probed.check("readiness")
     assert status == NOT_SERVING
-    assert metadata == {"x-unready-server": "shutting down"}
+    assert metadata == {"x-parts": "records,store,runner,bus", "x-unready-server": "shutting down"}
     assert not probed.health.ready
 
 

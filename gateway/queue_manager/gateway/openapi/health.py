@@ -27,7 +27,7 @@ HEALTH: Final[Schema] = {
         "status": {"type": "string", "enum": [*_STATUSES]},
         "parts": {
             "type": "object",
-            "description": "The gateway; the server, except of liveness; and those of the server's parts that are down.",
+            "description": "The gateway; except of liveness the server, too, and each of its parts.",
             "additionalProperties": {
                 "type": "object",
                 "properties": {

@@ -3,7 +3,7 @@
 `""` and `queue_manager.v1.QueueManager` and `readiness`: whether calls would succeed now. `startup`: whether its records
 have been loaded; a restart would not help against what else may be down. `liveness`: whether the process works at all.
 The standard answer has no room for a reason, so where it is NOT_SERVING, the trailing metadata `x-unready-<part>` of
-`Check` names what is down and why.
+`Check` names what is down and why; `x-parts` names all there are.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["QueueManager"].full_name
 READINESS: Final = ("", SERVICE, "readiness")
+PARTS: Final = ("records", "store", "runner", "bus")
+"""What may be down. A server that starts or ends says `server` besides."""
+ALL_PARTS: Final = ("x-parts", ",".join(PARTS))
+"""The trailing metadata that names them."""
 UNREADY: Final = "x-unready-"
 """Begins the trailing metadata that say which parts are down, and why."""
 
@@ -50,8 +54,9 @@ class Health(health.aio.HealthServicer):
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:  # noqa: N802
         """See the health protocol."""
-        if self._known and request.service != "liveness":
-            context.set_trailing_metadata(tuple((f"{UNREADY}{part}", _ascii(why)) for part, why in self._known.items()))
+        if request.service != "liveness":
+            down = ((f"{UNREADY}{part}", _ascii(why)) for part, why in self._known.items())
+            context.set_trailing_metadata((ALL_PARTS, *down))
         response: health_pb2.HealthCheckResponse = await super().Check(request, context)
         return response
 
