@@ -11,6 +11,8 @@ from importlib.resources.abc import Traversable
 from typing import Final
 
 TEXT: Final = ("text/", "application/javascript", "application/json", "image/svg+xml")
+_KINDS: Final = {"js": "text/javascript", "yaml": "application/yaml"}
+"""By ending, where systems' tables differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,8 @@ def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]
 
 
 def _asset(name: str, content: bytes) -> Asset:
-    kind = {"js": "text/javascript", "yaml": "application/yaml"}.get(name.rpartition(".")[2]) or mimetypes.guess_type(
-        name
-    )[0]
-    kind = kind or "application/octet-stream"
+    guessed = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    kind = _KINDS.get(name.rpartition(".")[2], guessed)
     is_text = kind.startswith(TEXT)
     digest = hashlib.sha256(content).hexdigest()[:16]
     return Asset(content, f"{kind}; charset=utf-8" if is_text else kind, f'"{digest}"', is_page=kind == "text/html")

@@ -123,7 +123,7 @@ def _binding(method: Method, rule: HttpRule, pool: DescriptorPool, *, additional
     try:
         template = PathTemplate.parse(text)
         for variable in template.variables:
-            _check_variable(pool.FindMessageTypeByName(method.request.DESCRIPTOR.full_name), variable.field_path)
+            variable_fields(pool.FindMessageTypeByName(method.request.DESCRIPTOR.full_name), variable.field_path)
         for name, kind_of in ((rule.body, method.request), (rule.response_body, method.response)):
             if name not in {"", WHOLE, *kind_of.DESCRIPTOR.fields_by_name}:
                 raise ContractError(f"{kind_of.DESCRIPTOR.name} has no field {name!r}")
@@ -134,13 +134,17 @@ def _binding(method: Method, rule: HttpRule, pool: DescriptorPool, *, additional
     return Binding(method, http_method, template, rule.body, rule.response_body, additional)
 
 
-def _check_variable(message: Descriptor, field_path: str) -> None:
+def variable_fields(message: Descriptor, field_path: str) -> Sequence[FieldDescriptor]:
+    """The fields that a path leads through, the plain one that a variable fills last. Raises `ContractError`."""
     *parents, last = field_path.split(".")
+    found = []
     for name in parents:
         field = message.fields_by_name.get(name)
         if field is None or field.message_type is None or field.is_repeated:
             raise ContractError(f"{name!r} of {{{field_path}}} is no message in {message.name}")
+        found.append(field)
         message = field.message_type
     field = message.fields_by_name.get(last)
     if field is None or field.is_repeated or field.type in {FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP}:
         raise ContractError(f"{last!r} of {{{field_path}}} is no plain field of {message.name}")
+    return [*found, field]

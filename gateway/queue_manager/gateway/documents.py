@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
 from typing import Any, Final
 
 import grpc
 import msgspec
 from aiohttp import web
 
-from queue_manager.gateway.bodies import compressed, is_known
+from queue_manager.gateway import bodies
 from queue_manager.gateway.contract import Contract
 from queue_manager.gateway.openapi.choices import TARGETS
 from queue_manager.gateway.openapi.document import as_yaml, document
@@ -54,10 +53,7 @@ class Documents:
             text = write(self._document())
             self._made[kind] = text, f'"{hashlib.sha256(text).hexdigest()[:16]}"'
         text, etag = self._made[kind]
-        headers = {"ETag": etag, "Cache-Control": "no-cache"}
-        if is_known(http, etag):
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return compressed(http, web.Response(body=text, headers=headers, content_type=kind))
+        return bodies.answer(http, text, {"ETag": etag, "Cache-Control": "no-cache", "Content-Type": kind})
 
     async def _ask(self) -> None:
         if self._response is None:

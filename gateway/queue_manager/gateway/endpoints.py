@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from queue_manager.gateway.contract import WHOLE, Binding, Contract
+from queue_manager.gateway.contract import WHOLE, Binding, Contract, variable_fields
 from queue_manager.gateway.conventions import AFTER, REVISION, has_revision, is_watch
 from queue_manager.gateway.decode import Reader
 from queue_manager.gateway.encode import Encoder
@@ -48,7 +48,7 @@ class Endpoint:
         request = contract.pool.FindMessageTypeByName(self.method.request.DESCRIPTOR.full_name)
         self._request = request
         self._variables = [
-            (variable, [*_fields(request, variable.field_path)]) for variable in binding.template.variables
+            (variable, variable_fields(request, variable.field_path)) for variable in binding.template.variables
         ]
         bound = [variable.field_path for variable in binding.template.variables]
         self.takes_body = bool(binding.body)
@@ -142,13 +142,3 @@ def allowed(methods: Iterable[str]) -> str:
     """As the value of `Allow`."""
     found = set(methods)
     return ", ".join(sorted(found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set())))
-
-
-def _fields(message: Descriptor, path: str) -> Sequence[FieldDescriptor]:
-    found = []
-    for name in path.split("."):
-        field = message.fields_by_name[name]
-        found.append(field)
-        if field.message_type is not None:
-            message = field.message_type
-    return found

@@ -18,10 +18,9 @@ import structlog
 from aiohttp import web
 from google.rpc import status_pb2
 
-from queue_manager.gateway import body, guard, health
+from queue_manager.gateway import bodies, body, guard, health
 from queue_manager.gateway import status as statuses
 from queue_manager.gateway.assets import Asset
-from queue_manager.gateway.bodies import compressed, is_known
 from queue_manager.gateway.endpoints import Endpoint, Endpoints, allowed
 from queue_manager.gateway.guard import Guard
 from queue_manager.gateway.metrics import CONTENT_TYPE, Metrics
@@ -157,14 +156,11 @@ class Handler:
                 )
         timeout = options.timeout if timeout is None else timeout
         raw = await self._upstream.unary(method.path, request.SerializeToString(), metadata, timeout)
-        answer = endpoint.answer(raw)
-        if answer.etag:
-            headers["ETag"] = answer.etag
+        answered = endpoint.answer(raw)
+        if answered.etag:
+            headers["ETag"] = answered.etag
             headers["Cache-Control"] = "no-cache"  # keep it, and ask each time whether it still holds
-            if is_known(http, answer.etag):
-                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-        headers["Content-Type"] = JSON
-        return compressed(http, web.Response(body=answer.body, headers=headers))
+        return bodies.answer(http, answered.body, headers | {"Content-Type": JSON})
 
     @contextmanager
     def _one_more_stream(self, method: str) -> Iterator[None]:
@@ -203,7 +199,7 @@ class Handler:
             return "health", lambda http: self._health(http, probe)
         name = _PAGES.get(path) or (path.removeprefix("/static/") if path.startswith("/static/") else "")
         if asset := self._assets.get(name):
-            return "static", lambda http: _asset(http, asset)
+            return "static", lambda http: self._asset(http, asset)
         return None
 
     async def _answer_own(self, http: web.BaseRequest, answer: Answer, headers: dict[str, str]) -> web.StreamResponse:
@@ -217,6 +213,10 @@ class Handler:
             response.headers.setdefault(name, value)
         return response
 
+    async def _asset(self, http: web.BaseRequest, asset: Asset) -> web.Response:
+        policy = _PAGE if asset.is_page else guard.SECURITY | {"Cache-Control": "no-cache"}
+        return bodies.answer(http, asset.content, policy | {"ETag": asset.etag, "Content-Type": asset.content_type})
+
     async def _health(self, _: web.BaseRequest, probe: str) -> web.Response:
         well, text = await health.look(probe, self._upstream)
         return web.Response(
@@ -225,13 +225,6 @@ class Handler:
 
     async def _metrics_text(self, _: web.BaseRequest) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
-
-
-async def _asset(http: web.BaseRequest, asset: Asset) -> web.Response:
-    headers = (_PAGE if asset.is_page else guard.SECURITY | {"Cache-Control": "no-cache"}) | {"ETag": asset.etag}
-    if is_known(http, asset.etag):
-        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return compressed(http, web.Response(body=asset.content, headers=headers | {"Content-Type": asset.content_type}))
 
 
 def _split(http: web.BaseRequest) -> tuple[str, list[tuple[str, str]]]:

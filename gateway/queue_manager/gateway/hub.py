@@ -17,7 +17,6 @@ from random import Random
 from typing import Any, Final, Protocol
 
 import grpc
-import structlog
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
@@ -37,8 +36,6 @@ from queue_manager.gateway.conventions import (
 from queue_manager.gateway.frames import Text, Writer
 from queue_manager.gateway.status import Failed
 from queue_manager.gateway.upstream import Metadata, Upstream
-
-log = structlog.get_logger(__name__)
 
 KEPT: Final = 64
 """Frames that a hub keeps, for those who are behind or come back."""
@@ -97,7 +94,7 @@ class Hub:
         self._frames: deque[Frame] = deque()
         self._size = 0
         self._state: Message | None = None
-        self._made: dict[tuple[str, int], Text] = {}
+        self._made: dict[tuple[str, int, int], Text] = {}
         self.revision = 0
         """The newest that is known."""
         self.end: Text | None = None
@@ -148,7 +145,7 @@ class Hub:
 
     def _as(self, kind: str, merged: int, message: Message) -> Text:
         """The same state as a frame of another kind, or for more revisions."""
-        key = (kind, getattr(message, REVISION) << 32 | merged)
+        key = (kind, getattr(message, REVISION), merged)
         if key not in self._made:
             copy = type(message)()
             copy.CopyFrom(message)

@@ -8,25 +8,13 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser
 
-from queue_manager.client import AsyncClient
+from tests.e2e.conftest import client, server
 from tests.e2e.server_process import ServerProcess
 from tests.support import browser as browsers
 from tests.support.browser import Tab
 from tests.support.gateway_process import GatewayProcess
 
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    """A server with its defaults."""
-    async with ServerProcess(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(server: ServerProcess) -> AsyncIterator[AsyncClient]:
-    """A client of it, past the gateway."""
-    async with AsyncClient(server.address) as opened:
-        yield opened
+__all__ = ["client", "server"]
 
 
 @pytest.fixture

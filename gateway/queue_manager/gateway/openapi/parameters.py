@@ -10,10 +10,10 @@ from typing import Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from queue_manager.gateway.contract import WHOLE, Binding
+from queue_manager.gateway.contract import WHOLE, Binding, variable_fields
 from queue_manager.gateway.openapi.forms import Place, Schema
 from queue_manager.gateway.openapi.paths import Part, Path
-from queue_manager.gateway.openapi.schemas import REQUIRED, Schemas, behaviors, held_message
+from queue_manager.gateway.openapi.schemas import REQUIRED, Schemas, behaviors
 from queue_manager.gateway.query import parameters
 
 _TIMEOUT: Final = "^(?=0*[1-9])[0-9]{1,8}[HMSmun]$"
@@ -80,7 +80,7 @@ def in_path(binding: Binding, request: Descriptor, path: Path, schemas: Schemas)
     for part in path.parts:
         schema: Schema = {"type": "string", "minLength": 1}
         if part.variable is not None:
-            field = _field(request, part.variable.field_path)
+            field = variable_fields(request, part.variable.field_path)[-1]
             schema = schema if part.slashes or not part.whole else schemas.field(field, Place.QUERY)
             schema.pop("description", None)
         yield {
@@ -114,17 +114,10 @@ def _dotted(way: Sequence[FieldDescriptor]) -> str:
     return ".".join(field.name for field in way)
 
 
-def _field(message: Descriptor, field_path: str) -> FieldDescriptor:
-    *parents, last = field_path.split(".")
-    for name in parents:
-        message = held_message(message.fields_by_name[name])
-    return message.fields_by_name[last]
-
-
 def _of_part(binding: Binding, request: Descriptor, part: Part, schemas: Schemas) -> str:
     if part.variable is None:
         return "Any segment; it is not read."
-    text = schemas.description(_field(request, part.variable.field_path))
+    text = schemas.description(variable_fields(request, part.variable.field_path)[-1])
     begin, end = part.variable.begin, part.variable.end
     written = "/".join(binding.template.segments[begin:end])
     notes = [text, f"`{part.variable.field_path}` is `{written}`, of which this is a part." if written != "*" else ""]
