@@ -11,6 +11,7 @@ import pytest
 
 from queue_manager.client import AsyncClient
 from tests.e2e.server_process import ServerProcess
+from tests.support.web import Web, gateway
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -28,6 +29,13 @@ async def client(server: ServerProcess) -> AsyncIterator[AsyncClient]:
     """A client of it."""
     async with AsyncClient(server.address) as opened:
         yield opened
+
+
+@pytest.fixture
+async def web(server: ServerProcess) -> AsyncIterator[Web]:
+    """A gateway with its defaults, but in no mood to wait."""
+    async with gateway(server.address, body_timeout=0.5) as found:
+        yield found
 
 
 def payload(name: str) -> Path:

@@ -21,11 +21,9 @@ from queue_manager.v1 import service_pb2
 from queue_manager.v1.service_pb2 import StopMode
 from tests.e2e.conftest import payload
 from tests.e2e.server_process import ServerProcess
-from tests.e2e.test_gateway import Web, gateway, web
 from tests.support.event_stream import EventStream
 from tests.support.gateway_process import GatewayProcess
-
-__all__ = ["web"]
+from tests.support.web import Web, gateway
 
 REALTIME = json.loads(payload("realtime").read_text())
 HISTORICAL = json.loads(payload("historical").read_text())
