@@ -7,7 +7,8 @@ none at all, which is what makes it safe.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from time import monotonic
@@ -18,7 +19,6 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
     KafkaError,
@@ -26,7 +26,6 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
     NotLeaderForPartitionError,
     TopicAlreadyExistsError,
-    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
 )
@@ -36,7 +35,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 from queue_manager.server.adapters.kafka.access import Access
-from queue_manager.server.adapters.kafka.faults import reachable, stopped
+from queue_manager.server.adapters.kafka.faults import NOT_ALLOWED, reachable, stopped
 from queue_manager.server.adapters.kafka.knock import knock
 
 T = TypeVar("T")
@@ -53,8 +52,6 @@ _PASSING: Final = (
 )
 """Errors of a cluster that is just finding out who is in charge of what."""
 
-_NOT_ALLOWED: Final = (ClusterAuthorizationFailedError.errno, TopicAuthorizationFailedError.errno)
-
 NOTHING: Final = -1
 """The offset of a group that has committed none."""
 
@@ -68,6 +65,18 @@ class Shape:
     """Of the partition that has the fewest."""
 
 
+@dataclass(slots=True)
+class _Opened:
+    """A client that is connected."""
+
+    client: AIOKafkaAdminClient
+    stamp: tuple[float, ...]
+    """Of the files that it was let in with."""
+
+    calls: int = 0
+    """That are waiting on it."""
+
+
 class Admin:
     """Made anew whenever a call has failed. `async with` closes it. All calls raise `Unavailable`."""
 
@@ -75,8 +84,7 @@ class Admin:
         """Nothing is connected yet."""
         self._access = access
         self._rng = rng
-        self._opened: AIOKafkaAdminClient | None = None
-        self._stamp: tuple[float, ...] = ()
+        self._opened: _Opened | None = None
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -89,7 +97,7 @@ class Admin:
 
     async def close(self) -> None:
         """Let go of the connection; leaving it does that."""
-        await self._drop()
+        await self._let_go(self._opened)
 
     async def create(
         self, topics: Mapping[str, int], *, settings: Mapping[str, str], copies: int
@@ -157,7 +165,7 @@ class Admin:
             found: dict[str, dict[str, str]] = {}
             for response in await client.describe_configs(wanted):
                 for code, _, _, topic, entries in response.resources:
-                    if code in _NOT_ALLOWED:
+                    if code in {each.errno for each in NOT_ALLOWED}:
                         continue
                     if code != UnknownTopicOrPartitionError.errno:
                         _raise_for(code, f"settings of topic {topic}")
@@ -224,21 +232,23 @@ class Admin:
         with reachable(what):
             while True:
                 try:
-                    async with asyncio.timeout(until - monotonic()):
-                        return await act(await self._client())
+                    async with asyncio.timeout(until - monotonic()), self._client() as client:
+                        return await act(client)
                 except _PASSING:
                     if monotonic() > until - 1:
                         raise
                     await asyncio.sleep(self._rng.uniform(0.1, 0.5))
-                except (KafkaError, OSError, TimeoutError):
-                    await self._drop()
-                    raise
 
-    async def _client(self) -> AIOKafkaAdminClient:
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        """The client that all calls share; the next call makes one anew if this one fails.
+
+        Calls that are waiting on it keep it: closed under them, they would say that instead of what the broker says.
+        """
         async with self._opening:
             stamp = self._access.stamp()
-            if self._opened is not None and stamp != self._stamp:
-                await self._drop()
+            if self._opened is not None and stamp != self._opened.stamp:
+                await self._let_go(self._opened)
             if self._opened is None:
                 client = AIOKafkaAdminClient(**await knock(self._access), request_timeout_ms=int(TIMEOUT * 1000))
                 try:
@@ -246,13 +256,28 @@ class Admin:
                 except BaseException:
                     await stopped(client)
                     raise
-                self._opened, self._stamp = client, stamp
-            return self._opened
+                self._opened = _Opened(client, stamp)
+            opened = self._opened
+        opened.calls += 1
+        try:
+            yield opened.client
+        except (*_PASSING, *NOT_ALLOWED):  # answers; what they came through is sound
+            raise
+        except (KafkaError, OSError, TimeoutError, asyncio.CancelledError):  # cancelled: mostly, that its time is out
+            if self._opened is opened:
+                self._opened = None
+            raise
+        finally:
+            opened.calls -= 1
+            if self._opened is not opened:
+                await self._let_go(opened)
 
-    async def _drop(self) -> None:
-        client, self._opened = self._opened, None
-        if client is not None:
-            await stopped(client)
+    async def _let_go(self, opened: _Opened | None) -> None:
+        """The last call that waits on it ends it."""
+        if opened is self._opened:
+            self._opened = None
+        if opened is not None and not opened.calls:
+            await stopped(opened.client)
 
 
 async def _send(client: AIOKafkaAdminClient, node: int | None, request: Request[Any]) -> Any:

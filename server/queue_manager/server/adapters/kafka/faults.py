@@ -26,7 +26,8 @@ from queue_manager.server.domain.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
-_NOT_ALLOWED: Final = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
+NOT_ALLOWED: Final = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
+"""What a broker answers to a user that may not do this."""
 
 STOPPING: Final = 5.0
 """Seconds that a client may take to stop before it is left to itself."""
@@ -44,7 +45,7 @@ def reachable(what: str) -> Iterator[None]:
 def told(error: BaseException) -> str:
     """An error in one line; some of them have no text."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, _NOT_ALLOWED):
+    if isinstance(error, NOT_ALLOWED):
         return f"Kafka does not allow it ({text}); docs/kafka.md says what the server has to be allowed"
     return text
 
