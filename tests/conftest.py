@@ -6,9 +6,10 @@ import asyncio
 import inspect
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
+import structlog
 from hypothesis import settings
 
 # Tests start processes while gRPC's threads run. Its fork handlers, which no test needs, can leave its event engine with
@@ -51,6 +52,15 @@ def _ends_its_tasks(request: pytest.FixtureRequest) -> None:
     """Has every asynchronous test watched. Set up first, so that it looks after every other fixture has been closed."""
     if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
         request.getfixturevalue("tasks_left_behind")
+
+
+@pytest.fixture(autouse=True)
+def _structlog_as_it_was() -> Iterator[None]:
+    """`capture_logs`, and whoever sets up logging, leave it configured; a server inside a program looks whether it is."""
+    before = structlog.is_configured()
+    yield
+    if not before:
+        structlog.reset_defaults()
 
 
 @pytest.fixture

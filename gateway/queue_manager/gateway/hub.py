@@ -102,8 +102,8 @@ class Hub:
         self.failed: Failed | None = None
         self.heartbeat: Text | None = None
         """The newest; another object each time."""
-        self.away = ""
-        """Why there is no stream now; empty where there is one."""
+        self.away = False
+        """Whether there is no stream now."""
         self.ready = asyncio.Event()
         """Set once the state is known, or the hub has failed."""
         self._changed = asyncio.Event()
@@ -163,6 +163,7 @@ class Hub:
             call = self._call(None if self._state is None else self.revision)
             why = statuses.made(grpc.StatusCode.UNAVAILABLE, "STREAM_CUT", "the server's stream broke off", retry=True)
             ended = False
+            accepted = asyncio.ensure_future(self._accepted(call))
             try:
                 async for raw in call:
                     ended = self._take(self._response.FromString(raw))
@@ -173,13 +174,14 @@ class Hub:
                     self.fail(why)
                     return
             finally:
+                accepted.cancel()
                 call.cancel()
             if ended:
                 return
             if self._state is None:
                 self.fail(why)
                 return
-            self.away = why.message
+            self.away = True
             self._wake()
             observer.hub_resumed()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -192,10 +194,17 @@ class Hub:
             setattr(request, AFTER, after)
         return self._upstream.stream(self._path, request.SerializeToString(), self._metadata)
 
+    async def _accepted(self, call: Any) -> None:
+        """The server says so at once, also where it has nothing new."""
+        await call.initial_metadata()
+        if self.away and not call.done():  # gRPC's answer for a call that has failed is empty metadata
+            self.away = False
+            self._wake()
+
     def _take(self, message: Message) -> bool:
         """Whether it was the last."""
         text = self._writer.text(message)
-        self.away = ""
+        self.away = False
         if text.kind == HEARTBEAT:
             self.heartbeat = text
         elif text.kind == END:

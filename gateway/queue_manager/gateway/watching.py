@@ -89,7 +89,7 @@ class Watches:
     @staticmethod
     async def _frames(hub: Hub, position: int) -> AsyncIterator[Text | Note]:
         """What comes after a revision that the hub has, or will have."""
-        heard, away = hub.heartbeat, ""
+        heard, away = hub.heartbeat, False
         now = asyncio.get_running_loop().time
         spoke = now()
         while True:

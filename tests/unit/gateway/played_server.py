@@ -23,15 +23,33 @@ class Call:
         self._server = server
         self._request = request
         self.cancelled = False
+        self._answered = asyncio.Event()
+        self._done = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The frames."""
-        return self._frames()
+        return self._until_done()
+
+    async def initial_metadata(self) -> None:
+        """What a server sends first; or nothing, once the call has failed."""
+        await self._answered.wait()
+
+    def done(self) -> bool:
+        """See `grpc.aio.Call`."""
+        return self._done
 
     def cancel(self) -> None:
         """See `grpc.aio.Call`."""
         self.cancelled = True
         self._server.open.discard(self)
+
+    async def _until_done(self) -> AsyncIterator[bytes]:
+        try:
+            async for frame in self._frames():
+                yield frame
+        finally:
+            self._done = True
+            self._answered.set()
 
     async def _frames(self) -> AsyncIterator[bytes]:
         server = self._server
@@ -43,12 +61,13 @@ class Call:
             at = request.after_revision
             if at > server.revision:
                 raise error(grpc.StatusCode.OUT_OF_RANGE, "in the future")
-            if at < server.forgotten:
-                before, at = at, server.revision
-                yield server.frame(service_pb2.FRAME_KIND_RESYNC, before, at)
-        else:
+        self._answered.set()
+        if not request.HasField("after_revision"):
             at = server.revision
             yield server.frame(service_pb2.FRAME_KIND_SNAPSHOT, 0, at)
+        elif at < server.forgotten:
+            before, at = at, server.revision
+            yield server.frame(service_pb2.FRAME_KIND_RESYNC, before, at)
         while True:
             changed = server.changed
             if cut is not server.cut:

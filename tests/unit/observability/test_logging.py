@@ -34,7 +34,6 @@ def restored() -> Iterator[None]:
     root.setLevel(level)
     logging.getLogger("asyncio").setLevel(asyncio_level)
     logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 log = structlog.get_logger("made.before.configure")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import grpc
 import pytest
-import structlog
 from google.rpc import error_details_pb2, status_pb2
 from structlog.testing import capture_logs
 
@@ -63,16 +62,19 @@ class Behaviour:
 
     def stream(self, request: service_pb2.GetQueueRequest, context: Context) -> Stream:
         """One answer, and another."""
-        return Stream(partial(self.unary, request, context))
+        return Stream(partial(self.unary, request, context), quiet=self.hangs)
 
 
 class Stream:
-    """A frame that is there at once, and one that is to be waited for."""
+    """A frame that is there at once, if not `quiet`, and one that is to be waited for."""
 
-    def __init__(self, answer: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(self, answer: Callable[[], Awaitable[bytes]], *, quiet: bool = False) -> None:
         """Nothing was taken yet; `answer` makes the second."""
         self._answer: Callable[[], Awaitable[bytes]] | None = answer
-        self._taken = 0
+        self._taken = int(quiet)
+
+    async def begin(self) -> None:
+        """Nothing is refused."""
 
     def ready(self) -> Frame | None:
         """The first."""
@@ -130,13 +132,6 @@ def info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
             if status_pb2.Status.FromString(value).details[0].Unpack(found):
                 return found
     raise AssertionError("it carries none")
-
-
-@pytest.fixture(autouse=True)
-def structlog_as_it_was() -> Iterator[None]:
-    """`capture_logs` leaves it configured, with its defaults; others look whether it is."""
-    yield
-    structlog.reset_defaults()
 
 
 KINDS = pytest.mark.parametrize("method", ["Unary", "Stream"])
@@ -209,3 +204,17 @@ async def test_bytes_that_are_no_request_are_refused_with_a_reason(
         error = await outcome(channel, method, raw)
     assert (error.code(), info(error).reason) == (code, reason)
     assert told.ends == [(method, code.name)]
+
+
+async def test_who_watches_what_is_quiet_is_told_that_he_may() -> None:
+    """Before the first frame, for which he may have to wait for long."""
+    told = Told()
+    async with served(Behaviour(hangs=True), told) as channel:
+        open_stream: Any = channel.unary_stream("/t/Stream")
+        call = open_stream(REQUEST.SerializeToString())
+        async with asyncio.timeout(10):
+            await call.initial_metadata()
+        assert not call.done()
+        call.cancel()
+        async with asyncio.timeout(10):
+            await told.ended.wait()

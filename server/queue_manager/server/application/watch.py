@@ -104,8 +104,6 @@ class WatchHub:
         newest = topic.newest.revision
         if after is None:
             yield Frame(FrameKind.SNAPSHOT, newest, newest, self._records.encoded(topic.queue))
-        elif after > newest:
-            raise RevisionInFuture(after, newest)
         elif topic.reaches_back_to(after + 1):
             for update in topic.since(after):
                 yield topic.frame(update)
@@ -189,6 +187,15 @@ class Watch:
             raise StopAsyncIteration
         return frame
 
+    async def begin(self) -> None:
+        """Enter, so that whoever has nothing new to be told can be told that. Done by the first `later`, if not before."""
+        if self._topic is None and not self._over:
+            self._topic = await self._hub.enter(self._queue_id)
+            if self._after is not None and self._after > (newest := self._topic.newest.revision):
+                await self.aclose()
+                raise RevisionInFuture(self._after, newest)
+            self._opening = self._hub.opening(self._queue_id, self._topic, self._after)
+
     def ready(self) -> Frame | None:
         """The next frame, if it is an update that is there already: the way of most frames where there is much to say."""
         topic, seen = self._topic, self._seen
@@ -232,9 +239,7 @@ class Watch:
 
     async def _opening_frame(self) -> Frame | None:
         """Begin, if it has not begun, and answer the next of the first frames; None: there is no more of them."""
-        if self._topic is None:
-            self._topic = await self._hub.enter(self._queue_id)
-            self._opening = self._hub.opening(self._queue_id, self._topic, self._after)
+        await self.begin()
         if self._opening is not None:
             async for frame in self._opening:
                 return frame

@@ -41,6 +41,9 @@ class Frames(Protocol):
     and a generator is one, costs each frame the memory that it touches.
     """
 
+    async def begin(self) -> None:
+        """Raises where there will be no frames at all."""
+
     def ready(self) -> Frame | None:
         """The next frame, if it is there already."""
 
@@ -87,6 +90,9 @@ class Surroundings:
                 _Call(self, method, context),
                 aclosing(behaviour(_parse(request, raw, self.max_bytes), context)) as frames,
             ):
+                await frames.begin()
+                # Else one who comes back to a queue that is quiet would not know that he has been let in.
+                await context.send_initial_metadata(())
                 write = context.write
                 while frame := frames.ready() or await frames.later():
                     await write(frame.wire or frame_bytes(frame))
