@@ -284,6 +284,13 @@ class SimulatedBus:
         self._receiver: Receiver | None = None
         self.delivered: dict[str, int] = {}
         """The last position that this process was given, by partition."""
+        self._unanswered: set[asyncio.Future[object]] = set()
+
+    def has_heard_all(self) -> bool:
+        """Whether everything that was said was handed on, and answered."""
+        said = {partition: len(log) for partition, log in self._world.partitions.items()}
+        handed_on = all(self.delivered.get(p, -1) == n - 1 or self._world.committed[p] == n for p, n in said.items())
+        return handed_on and not self._unanswered
 
     def subscribe(self, receiver: Receiver) -> None:
         """See the port."""
@@ -344,7 +351,9 @@ class SimulatedBus:
                     for index, (time, raw) in enumerate(log[begin:])
                 ]
                 await self._process._on_the_way()
-                stored = self._receiver.telemetry(messages)
+                stored = asyncio.ensure_future(self._receiver.telemetry(messages))
+                self._unanswered.add(stored)
+                stored.add_done_callback(self._unanswered.discard)
                 positions[partition] = begin + len(messages)
                 self.delivered[partition] = positions[partition] - 1
                 if not self._world.local:

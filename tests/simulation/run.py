@@ -70,6 +70,7 @@ class Life:
 
     process: Process
     core: Core
+    bus: SimulatedBus
     tasks: list[asyncio.Task[Any]]
 
 
@@ -118,18 +119,24 @@ class Simulation:
             self.quiet = self.world.quiet = True
             async with asyncio.timeout(PATIENCE):
                 await asyncio.gather(*callers)
-                while any(not stored.queue.settled for stored in self.world.stored.values()):
+                while not self._is_over():
                     for task in (keeper, vandal):
                         if task.done() and task.exception() is not None:
                             await task
                     await asyncio.sleep(5)
         except TimeoutError:
             late = {q: str(s.queue.status.state) for q, s in self.world.stored.items() if not s.queue.settled}
-            self.oracle.problems.append(f"not over after {PATIENCE} s: {late or 'a caller still waits'}")
+            rest = "a caller still waits, or telemetry for its answer"
+            self.oracle.problems.append(f"not over after {PATIENCE} s: {late or rest}")
         finally:
             for task in (keeper, vandal, *callers):
                 task.cancel()
         self.oracle.judge()
+
+    def _is_over(self) -> bool:
+        """All queues are settled, and whatever workers have said is answered: a bus that waits commits nothing."""
+        settled = all(stored.queue.settled for stored in self.world.stored.values())
+        return settled and self.life is not None and self.life.bus.has_heard_all()
 
     # --- the manager ---
 
@@ -169,7 +176,7 @@ class Simulation:
             )
             self.sabotage.core(core)
             tasks = [asyncio.create_task(core.run(), name="core"), asyncio.create_task(bus.consume(), name="consume")]
-            self.life = Life(process, core, tasks)
+            self.life = Life(process, core, bus, tasks)
             leave = asyncio.create_task(self._end_of_life(process, core))
             done, _ = await asyncio.wait({*tasks, leave}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

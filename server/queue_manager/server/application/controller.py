@@ -101,6 +101,8 @@ class Controller:
 
     async def _step(self, queue_id: str) -> float | None:
         record = await self._records.find(queue_id)
+        if record is None or record.queue.ended:
+            self._answer(queue_id)
         if record is None or record.queue.settled:
             self._forget(queue_id)
             return None
@@ -136,6 +138,12 @@ class Controller:
         if after.wake_at is not None:
             waits.append(max(0.0, after.wake_at - self._clock.now()))
         return min(waits, default=None)
+
+    def _answer(self, queue_id: str) -> None:
+        """Whatever was said of a queue that has ended changes nothing; its bus waits for that to be said."""
+        assert self._intake is not None
+        if (batch := self._intake.take(queue_id)) is not None:
+            self._intake.stored(batch)
 
     async def _observe(self, queue: Queue) -> Sequence[WorkerStatus]:
         # Also those that may have been launched already: launching such a one again may be refused now.
