@@ -191,6 +191,27 @@ async def test_a_queue_that_there_is_not_is_not_found() -> None:
     assert not parts.records._locks
 
 
+async def test_a_queue_that_is_made_while_it_is_looked_for_stays_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who polls until it is there has asked before it was: that answer is no longer true when it comes."""
+    parts = Parts()
+    listener, get = told(parts.records), parts.store.get
+
+    async def late(queue_id: str) -> Record | None:
+        found = await get(queue_id)
+        await asyncio.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(parts.store, "get", late)
+    looking = asyncio.create_task(parts.records.find(Q))
+    await asyncio.sleep(0.005)
+    made = await parts.begin()
+    found = await looking
+    assert found is not None
+    assert found.queue is made
+    assert parts.records.live[Q].queue is made
+    assert listener.reloads == []
+
+
 async def test_a_taken_id_conflicts() -> None:
     """The caller takes another."""
     parts = Parts()

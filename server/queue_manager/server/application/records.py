@@ -92,15 +92,18 @@ class Records:
         """The record of a queue."""
         if (known := self._certain(queue_id)) is not None:
             return known
+        before = self._known(queue_id)
         record = await self._store.get(queue_id)
         self._uncertain.discard(queue_id)
-        newest = self._known(queue_id)  # it may have changed while the store was read
-        if newest is not None and record is not None and newest.queue.revision >= record.queue.revision:
-            return newest
+        newest = self._known(queue_id)  # it may have been made or changed while the store was read
         if record is None:
+            if newest is not before:
+                return newest
             self._forget(queue_id)
-        else:
-            self._loaded(record)
+            return None
+        if newest is not None and newest.queue.revision >= record.queue.revision:
+            return newest
+        self._loaded(record)
         return record
 
     async def get(self, queue_id: str) -> Record:
