@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from queue_manager.server.adapters.kubernetes import manifest
+from queue_manager.server.adapters.kubernetes.api import Refusal
 from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
-from queue_manager.server.adapters.kubernetes.objects import JOBS, PODS
+from queue_manager.server.adapters.kubernetes.objects import JOBS, PODS, Status
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.observation import Phase, WorkerStatus
@@ -26,6 +27,13 @@ LABELS = {
     manifest.JOB: KEY.job,
     manifest.ATTEMPT: "1",
 }
+
+
+def a_launch() -> LaunchSpec:
+    """What the worker is launched with."""
+    return LaunchSpec(
+        key=KEY, target=KEY.job, image="i", command=(), environment={}, secret_environment={}, spec_hash="h"
+    )
 
 
 def job_of_a_minute() -> dict[str, Any]:
@@ -163,9 +171,105 @@ async def test_of_a_job_that_is_being_made_its_launch_tells(ends: bool, phase: P
     runner = api.runner = holding(api)
     woken: list[str] = []
     runner.subscribe(lambda queue_id, delay=0.0: woken.append(queue_id) if not delay else None)
-    spec = LaunchSpec(
-        key=KEY, target=KEY.job, image="i", command=(), environment={}, secret_environment={}, spec_hash="h"
-    )
-    answer = await runner.launch(spec)
+    answer = await runner.launch(a_launch())
     assert isinstance(answer, WorkerStatus)
     assert (answer.phase, woken) == (phase, [])
+
+
+def scheduled(version: int, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The worker's pod, on a node, with its container in a state."""
+    found = pod(version, runs=True)
+    status = {"containerStatuses": [{"name": manifest.CONTAINER, "state": state}]}
+    return {**found, "status": {"conditions": [{"type": "PodScheduled", "status": "True"}], **status}}
+
+
+class AskedApi:
+    """Remembers what it is asked; `tell` is called first, and what it answers is what there is."""
+
+    namespace = "workers"
+
+    def __init__(self, **objects: Sequence[Mapping[str, Any]]) -> None:
+        """By resource: what there is."""
+        self.asked: list[str] = []
+        self.objects = objects
+        self.tell: Callable[[], None] = lambda: None
+
+    async def ask(self, read: Any, verb: str, resource: str, name: str = "", **_: object) -> Any:
+        """Answer a get or a list; or refuse a create, because there is one of that name."""
+        self.asked.append(f"{verb} {resource}")
+        if verb == "create":
+            raise Refusal(409, Status(reason="AlreadyExists"))
+        found = self.objects[resource]
+        if name:
+            return read(encoded(wire.Job, found[0]))
+        answer = listed(wire.EventList if resource == "events" else wire.PodList, found)
+        self.tell()
+        return read(answer)
+
+    async def call(self, verb: str, resource: str, name: str = "", **_: object) -> bytes:
+        """Delete something."""
+        self.asked.append(f"{verb} {resource}")
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("state", "asked"),
+    [
+        ({"running": {"startedAt": "2026-01-01T00:00:00Z"}}, []),
+        ({"terminated": {"exitCode": 0}}, []),
+        ({"waiting": {"reason": "ContainerCreating"}}, ["list events"]),
+    ],
+)
+async def test_events_are_asked_for_only_where_a_pod_is_being_prepared(
+    state: Mapping[str, Any], asked: list[str]
+) -> None:
+    """Every look at a worker that runs would wait for the same list."""
+    api = AskedApi(events=[])
+    runner = holding(api, jobs=[job_of_a_minute()])
+    runner._workers.pods.objects["worker-a1-pod"] = PODS.read(encoded(wire.Pod, scheduled(5, state)))
+    runner._workers._pod_changed(runner._workers.pods.objects["worker-a1-pod"])
+    await runner.observe([KEY])
+    assert api.asked == asked
+
+
+def completed() -> dict[str, Any]:
+    """The worker's Job, once it has ended."""
+    job = job_of_a_minute()
+    condition = {"type": "Complete", "status": "True"}
+    return {"metadata": {**job["metadata"], "resourceVersion": "9"}, "status": {"conditions": [condition]}}
+
+
+async def test_what_is_told_while_a_launch_looks_is_in_its_answer() -> None:
+    """The watch leaves telling to the launch, so nobody else would look before the next sweep."""
+    api = AskedApi(jobs=[job_of_a_minute()], pods=[scheduled(8, {"terminated": {"exitCode": 0}})], events=[])
+    runner = holding(api)
+    jobs, pods = runner._workers.jobs, runner._workers.pods
+    preparing = PODS.read(encoded(wire.Pod, scheduled(5, {"waiting": {"reason": "ContainerCreating"}})))
+    pods.objects[preparing.metadata.name] = preparing
+    runner._workers._pod_changed(preparing)
+    api.tell = lambda: jobs._take_in("MODIFIED", encoded(wire.Job, completed()))
+    answer = await runner.launch(a_launch())
+    assert isinstance(answer, WorkerStatus)
+    assert (answer.phase, answer.exit_code) == (Phase.ENDED, 0)
+
+
+async def test_a_worker_that_has_ended_is_not_deleted_because_the_watch_is_silent() -> None:
+    """How it ended would be lost: its pods say that it has, so its Job is asked for."""
+    over = {**scheduled(8, {"terminated": {"exitCode": 0}})}
+    over["status"] = {**over["status"], "phase": "Succeeded"}
+    api = AskedApi(jobs=[completed()], pods=[over])
+    runner = holding(api, jobs=[job_of_a_minute()])
+    woken: list[str] = []
+    runner.subscribe(lambda queue_id, delay=0.0: woken.append(queue_id))
+    await runner.delete(KEY, grace=5)
+    assert api.asked == ["list pods", "get jobs"]
+    assert woken == [KEY.queue_id]
+    (status,) = await runner.observe([KEY])
+    assert (status.phase, status.exit_code) == (Phase.ENDED, 0)
+
+
+async def test_a_worker_that_runs_is_deleted() -> None:
+    """Its pod, then its Job."""
+    api = AskedApi(jobs=[job_of_a_minute()], pods=[scheduled(8, {"running": {"startedAt": "2026-01-01T00:00:00Z"}})])
+    await holding(api, jobs=[job_of_a_minute()]).delete(KEY, grace=5)
+    assert api.asked == ["list pods", "delete pods", "delete jobs"]

@@ -130,11 +130,18 @@ class KubernetesRunner:
         if self._workers.is_leaving(worker.name, seconds):
             return
         job = self._workers.jobs.objects.get(worker.name) or await self._workers.job(worker.name)
-        if job is not None:
-            if job.ending is not None:
+        if job is not None and job.ending is not None:
+            return
+        pods = (await self._workers.fresh_pods(worker.name)).values()
+        if job is not None and pods and all(pod.over for pod in pods):
+            # It has ended by itself, and the watch is silent of it, or about to tell: so that how is not lost.
+            job = await self._workers.job(worker.name)
+            if job is None or job.ending is not None:
+                self._workers.wake(worker.queue_id)
                 return
+        if job is not None:
             self._workers.deleting(job)
-        for pod in await self._workers.pods_of(worker.name):
+        for pod in pods:
             left = pod.metadata.deletion_grace
             if not pod.over and (left is None or left > seconds):
                 await self._remove("pods", pod.metadata.name, pod.metadata.uid, gracePeriodSeconds=seconds)

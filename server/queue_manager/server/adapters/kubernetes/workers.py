@@ -142,11 +142,17 @@ class Workers:
         self.jobs.put(job)
         return job
 
-    async def pods_of(self, job_name: str) -> Sequence[Pod]:
-        """The pods of a Job, asked afresh."""
-        query = {"labelSelector": f"{JOB_NAME_LABEL}={job_name}"}
-        with needed(f"list pods of {job_name}"):
-            return (await self._api.ask(PODS.read_list, "list", PODS.resource, query=query)).items
+    async def fresh_pods(self, name: str) -> Mapping[str, Pod]:
+        """The pods of a Job by name, asked afresh, and kept while there is a Job."""
+        query = {"labelSelector": f"{JOB_NAME_LABEL}={name}"}
+        with needed(f"list pods of {name}"):
+            page = await self._api.ask(PODS.read_list, "list", PODS.resource, query=query)
+        pods = {pod.metadata.name: pod for pod in page.items}
+        if not pods or name not in self.jobs.objects:
+            return pods
+        for pod in pods.values():
+            self._keep(name, pod)
+        return self._known[name].pods
 
     def deleting(self, job: KubernetesJob) -> None:
         """We begin to delete this Job: how its worker ends is to be remembered."""
@@ -171,17 +177,27 @@ class Workers:
         self._ends.pop(name, None)
 
     async def explained(self, key: WorkerKey, job: KubernetesJob) -> WorkerStatus:
-        """How it stands; where it has ended and its pod's end has not come over the watch yet, the pod is asked for."""
+        """How it stands; where it has ended and its pod's end has not come over the watch yet, the pod is asked for.
+
+        What the watch tells of the Job while something is asked is in the answer.
+        """
+        status = await self._explained(key, job)
+        newest = self.jobs.objects.get(key.name)
+        if newest is not None and newest.metadata.version > job.metadata.version:
+            return await self.explained(key, newest)
+        return status
+
+    async def _explained(self, key: WorkerKey, job: KubernetesJob) -> WorkerStatus:
         now = self._clock.now()
         age = now - (job.metadata.creation_time or now)
         known, kept_out = self._known.get(key.name), None
         pods: Mapping[str, Pod] = {} if known is None else known.pods
         if job.ending is not None:
             if not is_explained(pods.values()):
-                pods = await self._fresh_pods(key.name)
+                pods = await self.fresh_pods(key.name)
         elif not pods and age >= LOOK_FOR_PODS:
             if self.pods.problem:  # else the watch would have told of one
-                pods = await self._fresh_pods(key.name)
+                pods = await self.fresh_pods(key.name)
             kept_out = None if pods else await self._no_pod.of(job.metadata.uid, now)
         elif (pod := _being_prepared(pods.values())) is not None and age >= LOOK_FOR_PODS:
             kept_out = await self._no_volume.of(pod.metadata.uid, now)
@@ -193,7 +209,7 @@ class Workers:
         until = self._until(key.name, status, patience, now)
         if until is not None and until <= now:
             # It will be deleted for that: so not on what the watch may have told long ago.
-            had_none, pods = not pods, await self._fresh_pods(key.name)
+            had_none, pods = not pods, await self.fresh_pods(key.name)
             kept_out = None if had_none and pods else kept_out
             status, patience = standing(key, job, pods.values(), kept_out=kept_out, patience=self._patience)
             until = self._until(key.name, status, patience, now)
@@ -211,15 +227,6 @@ class Workers:
             return end
         job = job or await self.job(key.name)
         return WorkerStatus(key=key, phase=Phase.ABSENT) if job is None else await self.explained(key, job)
-
-    async def _fresh_pods(self, name: str) -> Mapping[str, Pod]:
-        """The pods of a Job, asked afresh, and kept while there is a Job."""
-        pods = {pod.metadata.name: pod for pod in await self.pods_of(name)}
-        if not pods or name not in self.jobs.objects:
-            return pods
-        for pod in pods.values():
-            self._keep(name, pod)
-        return self._known[name].pods
 
     def _keep(self, job_name: str, pod: Pod) -> None:
         """Keep a pod as it is, unless it is known in a newer form: the watch may overtake an answer, and the other way."""
@@ -284,9 +291,10 @@ class Workers:
 def _being_prepared(pods: Iterable[Pod]) -> Pod | None:
     """The pod that has a node, and waits for its volumes and its sandbox: what keeps it, only events tell."""
     for pod in pods:
-        scheduled, waiting = pod.condition("PodScheduled"), pod.container(manifest.CONTAINER).waiting
+        scheduled, container = pod.condition("PodScheduled"), pod.container(manifest.CONTAINER)
         has_node = scheduled is not None and scheduled.status == "True"
-        if has_node and (waiting is None or waiting.reason in PREPARING) and not pod.over:
+        began = container.running is not None or container.terminated is not None or pod.over
+        if has_node and not began and (container.waiting is None or container.waiting.reason in PREPARING):
             return pod
     return None
 
