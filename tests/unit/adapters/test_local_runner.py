@@ -389,10 +389,13 @@ async def test_a_directory_that_cannot_be_written_to_fails_the_check(tmp_path: P
         await runner.close()
 
 
-async def test_a_damaged_file_is_unavailable_rather_than_a_second_start(runner: LocalRunner, data_dir: Path) -> None:
+@pytest.mark.parametrize("content", [b'{"uid": "u", "pi', b"\xff\x00"])
+async def test_a_damaged_file_is_unavailable_rather_than_a_second_start(
+    runner: LocalRunner, data_dir: Path, content: bytes
+) -> None:
     """Nothing is decided on it."""
     directory(data_dir).grant(spec_file())
-    (directory(data_dir).path / process.IDENTITY).write_text('{"uid": "u", "pi')
+    (directory(data_dir).path / process.IDENTITY).write_bytes(content)
     with pytest.raises(Unavailable):
         await runner.launch(spec())
     with pytest.raises(Unavailable):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from msgspec.structs import replace
 
+from queue_manager.server.application.ports import Record
 from queue_manager.server.application.retention import PAGE, Retention
 from queue_manager.server.domain.model import JobState, QueueState
 from tests.unit.application import EPOCH, Bus, Parts, Q, Runner, Wall
@@ -97,4 +98,27 @@ async def test_more_than_a_page_of_old_queues_is_removed_in_one_go() -> None:
     await asyncio.sleep(KEEP + 1)
     async with running(parts):
         await asyncio.sleep(1)
+    assert parts.store._records == {}
+
+
+async def test_one_that_cannot_be_read_keeps_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it end the server; it is looked at again the next time."""
+    parts = Keeping()
+    await parts.ended()
+    for number in range(PAGE):
+        await parts.ended(f"wf-btcusdt-api-trades-20240601-{number:06d}")
+    find, damaged = parts.records.find, [True]
+
+    async def found(queue_id: str) -> Record | None:
+        if damaged and queue_id == Q:
+            raise ValueError("its record cannot be read")
+        return await find(queue_id)
+
+    monkeypatch.setattr(parts.records, "find", found)
+    await asyncio.sleep(KEEP + 1)
+    async with running(parts):
+        await asyncio.sleep(1)
+        assert set(parts.store._records) == {Q}
+        damaged.clear()
+        await asyncio.sleep(KEEP)
     assert parts.store._records == {}

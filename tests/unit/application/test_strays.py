@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
-from queue_manager.server.application.strays import Strays
+from queue_manager.server.application.strays import INTERVAL, Strays
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.launch import WorkerKey
 from queue_manager.server.domain.model import JobState
 from queue_manager.server.domain.naming import worker_name
 from queue_manager.server.domain.observation import Phase, WorkerStatus
 from tests.unit.application import Parts, Q, Runner
+
+pytestmark = pytest.mark.virtual_time
 
 
 class Looking(Parts):
@@ -91,3 +96,21 @@ async def test_one_that_cannot_be_ended_now_does_not_keep_the_others() -> None:
     await parts.twice()
     assert list(parts.runner.workers) == [first.name]
     assert second.name not in parts.runner.workers
+
+
+async def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was wrong: the server is more than this."""
+    parts, looks = Looking(), 0
+
+    async def alive() -> Sequence[WorkerKey]:
+        nonlocal looks
+        looks += 1
+        raise ValueError("a file that nobody can read")
+
+    monkeypatch.setattr(parts.runner, "alive", alive)
+    looking = asyncio.create_task(parts.strays.run())
+    await asyncio.sleep(INTERVAL * 2.5)
+    assert not looking.done()
+    assert looks == 3
+    looking.cancel()
+    await asyncio.wait([looking])

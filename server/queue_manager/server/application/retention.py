@@ -49,16 +49,33 @@ class Retention:
                 await self._sweep()
             except Unavailable as error:
                 log.warning("old queues not removed; tried again later", error=error.message)
+            except Exception:  # the server is more than this
+                log.exception("removing old queues failed")
             await asyncio.sleep(min(LONGEST_PAUSE, max(1.0, self._keep / 10)))
 
     async def _sweep(self) -> None:
-        while ids := await self._store.ended_before(self._clock.now() - self._keep, limit=PAGE):
+        left: set[str] = set()
+        while True:
+            ids = await self._store.ended_before(self._clock.now() - self._keep, limit=PAGE + len(left))
+            if left.issuperset(ids):
+                return
             for queue_id in ids:
-                record = await self._records.find(queue_id)
-                if record is None:
+                if queue_id in left:
                     continue
-                # What is outside goes first: a record that is still there is tried again, an orphan never would be.
-                await self._runner.forget(list(_workers(record.queue)))
-                await self._bus.forget(record.queue)
-                await self._records.delete(queue_id)
-                log.info("old queue removed", queue_id=queue_id)
+                try:
+                    await self._remove(queue_id)
+                except Unavailable:
+                    raise
+                except Exception:  # a record that cannot be read keeps no other
+                    log.exception("an old queue cannot be removed", queue_id=queue_id)
+                    left.add(queue_id)
+
+    async def _remove(self, queue_id: str) -> None:
+        record = await self._records.find(queue_id)
+        if record is None:
+            return
+        # What is outside goes first: a record that is still there is tried again, an orphan never would be.
+        await self._runner.forget(list(_workers(record.queue)))
+        await self._bus.forget(record.queue)
+        await self._records.delete(queue_id)
+        log.info("old queue removed", queue_id=queue_id)

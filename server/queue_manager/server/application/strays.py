@@ -57,6 +57,8 @@ class Strays:
                 await self.look()
             except Unavailable as error:
                 log.info("strays not looked for; tried again later", error=error.message)
+            except Exception:  # the server is more than this; the next look may find it mended
+                log.exception("looking for strays failed")
             await asyncio.sleep(INTERVAL)
 
     async def look(self) -> None:

@@ -260,12 +260,10 @@ class WorkerDirectory:
         return str(self.path / name)
 
     def _read(self, name: str, type: type[S]) -> S | None:  # noqa: A002 - as msgspec calls it
-        text = process.read(self._file(name))
-        if text is None:
-            return None
         try:
-            return msgspec.json.decode(text, type=type)
-        except msgspec.MsgspecError as e:
+            text = process.read(self._file(name))
+            return None if text is None else msgspec.json.decode(text, type=type)
+        except (UnicodeDecodeError, msgspec.MsgspecError) as e:
             raise Unavailable(f"{self._file(name)} is damaged: {e}") from e
 
     def _write(self, name: str, value: msgspec.Struct) -> None:
