@@ -274,6 +274,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             await server.stop(settings.grpc.shutdown_grace)
             await core.service.drain()
             await core.dead_letters.drain()
+            await core.outbox.drain()
             for task in working:
                 task.cancel()
     log.info("stopped")

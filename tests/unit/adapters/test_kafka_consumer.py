@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,7 @@ from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.errors import Unavailable
 from tests.support.local_workers import WallClock, until
 
-TP = TopicPartition("events", 0)
+TP, OTHER = TopicPartition("events", 0), TopicPartition("events", 1)
 
 
 class Broker:
@@ -37,6 +37,13 @@ class Broker:
         self.knows = asyncio.Event()
         self.knows.set()
         self.paused: set[TopicPartition] = set()
+        self.ours = {TP}
+        self.answered: float | None = None
+        """When it was heard last, where that is not now; UTC seconds."""
+        self.rebalancing = False
+        self.commits: asyncio.Event | None = None
+        """Commits are answered once this is set."""
+        self.committing = asyncio.Event()
         self.clients = 0
         self.stopped = 0
 
@@ -68,17 +75,19 @@ class Client:
 
     async def start(self) -> None:
         """One partition is ours."""
-        await self._listener.on_partitions_assigned({TP})
+        await self._listener.on_partitions_assigned(self._broker.ours)
 
     async def stop(self) -> None:
         """Leave, which takes it away."""
         self._broker.stopped += 1
-        await self._listener.on_partitions_revoked({TP})
+        await self._listener.on_partitions_revoked(self._broker.ours)
 
     async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
         """The next poll."""
         del timeout_ms, max_records
         await asyncio.sleep(0.001)
+        if self._broker.rebalancing:
+            await asyncio.Event().wait()
         polled = self._broker.polls.popleft() if self._broker.polls else []
         if isinstance(polled, Exception):
             raise polled
@@ -90,6 +99,9 @@ class Client:
 
     async def commit(self, offsets: Any) -> None:
         """Remember it."""
+        if self._broker.commits is not None:
+            self._broker.committing.set()
+            await self._broker.commits.wait()
         self._broker.committed = (offsets[TP].offset, offsets[TP].metadata)
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
@@ -97,10 +109,13 @@ class Client:
         if self._broker.log:
             self._broker.polls = deque([[each for each in self._broker.log if each >= offset]])
 
-    async def change(self) -> None:
-        """The group's members have changed; the partition stays ours, and is read from before the listener is done."""
-        await self._listener.on_partitions_revoked({TP})
-        await self._listener.on_partitions_assigned({TP})
+    async def change(self, *, to: set[TopicPartition] | None = None) -> None:
+        """The group's members have changed; what is ours is read from before the listener is done, which may fail."""
+        with suppress(Exception):
+            await self._listener.on_partitions_revoked(self._broker.ours)
+        self._broker.ours = self._broker.ours if to is None else to
+        with suppress(Exception):
+            await self._listener.on_partitions_assigned(self._broker.ours)
 
     def paused(self) -> set[TopicPartition]:
         """What is not fetched."""
@@ -108,7 +123,7 @@ class Client:
 
     def assignment(self) -> set[TopicPartition]:
         """What is ours."""
-        return {TP}
+        return self._broker.ours
 
     def pause(self, *partitions: TopicPartition) -> None:
         """Fetch nothing."""
@@ -120,8 +135,13 @@ class Client:
 
     def highwater(self, tp: TopicPartition) -> int | None:
         """How far the partition goes."""
-        assert tp == TP
+        assert tp in self._broker.ours, "Partition is not assigned"
         return self._broker.end
+
+    def last_poll_timestamp(self, tp: TopicPartition) -> float | None:
+        """When a broker answered last, in milliseconds."""
+        assert tp in self._broker.ours, "Partition is not assigned"
+        return None if self._broker.end is None else 1000 * (self._broker.answered or WallClock().now())
 
 
 class Reading:
@@ -314,6 +334,69 @@ async def test_what_was_said_counts_as_heard_once_all_that_there_is_has_been_han
         heard = read.consumer.heard_until
         await asyncio.sleep(0.02)
         assert read.consumer.heard_until == heard
+
+
+async def test_while_no_broker_answers_nothing_more_counts_as_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library only logs fetches that fail, and polls bring nothing."""
+    broker, clock = Broker(), WallClock()
+    broker.end = 2
+    async with reading(broker, monkeypatch) as read:
+        broker.polls += [[0, 1]]
+        await until(lambda: read.consumer.heard_until > 0)
+        broker.answered = clock.now()
+        await until(lambda: read.consumer.heard_until >= (broker.answered or 0))
+        broker.polls += [[]] * 5
+        await until(lambda: not broker.polls)
+        assert read.consumer.heard_until == broker.answered
+
+
+async def test_a_reader_lives_on_when_a_partition_cannot_be_given_away_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The library only logs what its listener raises; another member has the partition all the same."""
+    broker = Broker()
+    async with reading(broker, monkeypatch) as read:
+        broker.polls += [[0, 1]]
+        await until(lambda: broker.committed[0] == 2)
+        read.stores = False
+        broker.polls += [[2]]
+        await until(lambda: len(read.unstored) == 1)
+        changing = asyncio.create_task(broker.client.change(to={OTHER}))
+        await asyncio.sleep(0)
+        read.unstored[0].set_exception(Unavailable("the store is down"))
+        await changing
+        await until(lambda: broker.clients == 2)
+        await until(lambda: read.consumer.problem == "")
+        assert set(read.consumer.backlog()) == {OTHER.partition}
+
+
+async def test_a_commit_under_way_does_not_miss_what_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library repeats a commit by itself; a rebalance does not wait for that."""
+    broker = Broker()
+    async with reading(broker, monkeypatch) as read:
+        broker.polls += [[0, 1]]
+        await until(lambda: broker.committed[0] == 2)
+        gate = broker.commits = asyncio.Event()
+        broker.committing.clear()
+        broker.polls += [[2]]
+        await broker.committing.wait()
+        broker.commits = None
+        await broker.client.change(to={OTHER})
+        gate.set()
+        broker.polls += [[]] * 3
+        await until(lambda: not broker.polls)
+        assert (broker.clients, read.consumer.problem) == (1, "")
+
+
+async def test_the_end_comes_also_while_the_group_is_being_rebalanced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library waits for the next assignment without a limit; that it takes long is told."""
+    broker = Broker()
+    monkeypatch.setattr(module, "STALLED", 0.05)
+    monkeypatch.setattr(module, "POLL", 0.05)
+    async with reading(broker, monkeypatch) as read:
+        await until(lambda: read.consumer.problem == "")
+        broker.rebalancing = True
+        await until(lambda: "has not given us partitions" in read.consumer.problem)
 
 
 async def test_what_is_done_is_done_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:

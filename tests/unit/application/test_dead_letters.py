@@ -161,6 +161,23 @@ async def test_a_server_that_ends_stops_between_two_steps(post: Post) -> None:
     assert await post.letters.fates(ids) == dict(zip(ids, [*[Fate.REPLAYED] * 4, Fate.WAITING], strict=True))
 
 
+async def test_replays_that_have_not_begun_when_the_server_ends_send_nothing(post: Post) -> None:
+    """Those that wait for another's end, too: a server would be long in ending."""
+    ids = post.bury(8)
+    post.letters.one_by_one = True
+    first, second = (asyncio.create_task(post.replay(*each)) for each in (ids[:5], ids[5:]))
+    await post.letters.stepped.wait()
+    draining = asyncio.create_task(post.service.drain())
+    await asyncio.sleep(0)
+    post.letters.may_step.set()
+    with pytest.raises(ShuttingDown, match="4 of 5"):
+        await first
+    with pytest.raises(ShuttingDown, match="no dead letter was replayed"):
+        await second
+    await draining
+    assert len(post.sent) == 4
+
+
 async def test_without_a_broker_there_are_none() -> None:
     """What to do is said."""
     service = DeadLetterService(Bus())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from queue_manager.server.application.outbox import KEPT, Outbox
+from queue_manager.server.application.ports import Publication
 from queue_manager.server.application.records import Records
 from queue_manager.server.domain.model import JobState, QueueState
 from tests.unit.application import Bus, Parts, Q
@@ -70,6 +71,26 @@ async def test_what_nobody_can_hear_is_out_without_being_made() -> None:
         await parts.alter(job=JobState.STARTING)
         await parts.outbox.work.idle()
     assert parts.revisions() == [5]
+
+
+@pytest.mark.parametrize(("takes", "out"), [(0.5, [1]), (60.0, [])])
+async def test_at_the_end_events_are_given_a_moment(
+    monkeypatch: pytest.MonkeyPatch, takes: float, out: list[int]
+) -> None:
+    """The last of them is what dashboards wait for; a bus that is stuck is not waited for."""
+    parts = Publishing()
+    publish = parts.bus.publish
+
+    async def slow(events: Sequence[Publication]) -> None:
+        await asyncio.sleep(takes)
+        await publish(events)
+
+    monkeypatch.setattr(parts.bus, "publish", slow)
+    async with working(parts.outbox):
+        await parts.begin()
+        await parts.outbox.drain()
+    assert parts.revisions() == out
+    assert asyncio.get_running_loop().time() < 3
 
 
 async def test_every_kept_event_is_published_in_order_and_progress_is_not() -> None:

@@ -188,9 +188,9 @@ class Controller:
 
     async def _execute(self, queue: Queue, todo: Plan) -> list[Observation]:
         """Make the calls of a plan, side by side where they do not depend on each other; answer what they said."""
-        if todo.send_stop:
-            await self._tell_to_stop(queue)
         calls: list[Awaitable[Sequence[Observation]]] = [self._delete(queue, job, grace) for job, grace in todo.delete]
+        if todo.send_stop:
+            calls.append(self._tell_to_stop(queue))
         calls += [self._ask_lag(queue, job) for job in todo.ask_lag]
         if todo.launch and not self._launches.wait(queue.queue_id):
             calls.append(self._launch_all(queue, todo.launch, prepare=todo.prepare))
@@ -257,18 +257,19 @@ class Controller:
             lag = None
         return (Lag(job.name, lag),)
 
-    async def _tell_to_stop(self, queue: Queue) -> None:
+    async def _tell_to_stop(self, queue: Queue) -> Sequence[Observation]:
         loop = asyncio.get_running_loop()
         last = self._stop_sent.get(queue.queue_id)
         if last is not None and loop.time() < last + self._timings.stop_resend:
-            return
+            return ()
         try:
-            await self._bus.send(WorkerCommand(queue.queue_id, "stop"))
+            async with asyncio.timeout(self._timings.stop_resend):  # no longer: the step has more to do at the deadline
+                await self._bus.send(WorkerCommand(queue.queue_id, "stop"))
             self._stop_sent[queue.queue_id] = loop.time()
-        except Unavailable as error:
-            log.warning(
-                "stop not sent; the deadline will end the workers", queue_id=queue.queue_id, error=error.message
-            )
+        except (Unavailable, TimeoutError) as error:
+            why = error.message if isinstance(error, Unavailable) else "the bus does not answer"
+            log.warning("stop not sent; the deadline will end the workers", queue_id=queue.queue_id, error=why)
+        return ()
 
     async def _settle(self, queue: Queue) -> float | None:
         """The queue has ended: once the runner and the outbox have no more to do for it, its record is closed."""

@@ -76,6 +76,7 @@ class DeadLetterService:
 
     async def _replay(self, letters: DeadLetters, request: ReplayRequest, by: str) -> Replayed:
         async with self._replaying:  # else two calls at once would both find a letter not replayed yet
+            self._check_not_ending()
             fates = await (letters.fates(request.ids) if request.ids else letters.fates_of(request.topic))
             _check_known(request.ids, fates)
             wanted = {Fate.WAITING, Fate.REPLAYED} if request.force else {Fate.WAITING}
@@ -83,6 +84,7 @@ class DeadLetterService:
             skipped = [each for each, fate in fates.items() if fate is Fate.REPLAYED and fate not in wanted]
             cut = [each for each, fate in fates.items() if fate is Fate.CUT]
             if chosen and not request.validate_only:
+                self._check_not_ending()
                 chosen = await self._send(letters, chosen, by)
             return Replayed(chosen, skipped, cut)
 
@@ -97,6 +99,10 @@ class DeadLetterService:
         finally:
             log.info("dead letters were replayed", count=len(sent), of=len(chosen), by=by)
         return sent
+
+    def _check_not_ending(self) -> None:
+        if self._ending:
+            raise ShuttingDown("this server is shutting down, and no dead letter was replayed; call again")
 
     def _letters(self, topic: str) -> DeadLetters:
         if (letters := self._bus.dead_letters) is None:

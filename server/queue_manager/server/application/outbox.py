@@ -7,8 +7,10 @@ again under the same ids. What is to be published is kept in memory up to a boun
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from random import Random
 from typing import Final
 
@@ -22,6 +24,10 @@ from queue_manager.server.domain.publication import publications
 
 KEPT: Final = 64
 """Entries kept in memory per queue; where more wait, they are read from history."""
+
+
+LAST_WORDS: Final = 2.0
+"""Seconds that a server which is being stopped gives its events to go out."""
 
 
 class Outbox:
@@ -87,6 +93,12 @@ class Outbox:
         """The queue is settled or gone."""
         self._all_out(queue_id)
         self._published.pop(queue_id, None)
+
+    async def drain(self) -> None:
+        """Give events that wait a moment to go out, unless their bus is away; the rest goes out next time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                await self.work.idle()
 
     async def _publish(self, queue_id: str) -> None:
         record = await self._records.find(queue_id)

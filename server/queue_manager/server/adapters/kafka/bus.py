@@ -12,14 +12,13 @@ from typing import Final, Self
 import msgspec
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
 from queue_manager.server.adapters.kafka.consumer import Backlog, Consumer, Observe, Take
 from queue_manager.server.adapters.kafka.drift import Wanted, look
 from queue_manager.server.adapters.kafka.letters import SUFFIX, Letters, buried
-from queue_manager.server.adapters.kafka.producer import OWN, SOURCE, Outgoing, Producer
+from queue_manager.server.adapters.kafka.producer import OWN, REFUSALS, SOURCE, Outgoing, Producer
 from queue_manager.server.application.diagnosis import Finding, Severity
 from queue_manager.server.application.ports import Clock, Message, Publication, Receiver, WorkerCommand
 from queue_manager.server.application.workqueue import Backoff
@@ -216,7 +215,7 @@ class KafkaBus:
         try:
             await self._producer.send([letter])
         except Unavailable as error:
-            if isinstance(error.__cause__, (TopicAuthorizationFailedError, MessageSizeTooLargeError)):
+            if isinstance(error.__cause__, REFUSALS):
                 return False
             raise
         return True
@@ -288,9 +287,10 @@ class KafkaBus:
                     raise _absent(missing & shared)
                 self._ensured.set()
                 await self._look()
-            except Unavailable as error:
+            except Exception as error:  # whatever it is: nothing is read until the topics are there
                 delay = self._backoff.failed("topics")
-                log.warning("topics are not ready", error=error.message, retry_in=round(delay, 3))
+                expected = isinstance(error, Unavailable)
+                log.warning("topics are not ready", error=str(error), retry_in=round(delay, 3), exc_info=not expected)
                 await asyncio.sleep(delay)
             else:
                 self._backoff.clear("topics")

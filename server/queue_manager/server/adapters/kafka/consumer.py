@@ -34,6 +34,8 @@ PAUSED: Final = 0.02
 """The same where nothing is fetched, until enough of what was fetched is stored."""
 POLLED: Final = 2000
 """Records of a poll at most."""
+STALLED: Final = 45.0
+"""Seconds for which a rebalance may last, with `REBALANCE` and some more, until it counts as a problem."""
 STARTING: Final = 60.0
 """Seconds in which a client must have started; a group that is being rebalanced takes its time."""
 COMMITTING: Final = 10.0
@@ -153,7 +155,7 @@ class Consumer:
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._revocations = 0
         self._client: AIOKafkaConsumer | None = None
-        self._failed: Unavailable | None = None
+        self._failed: Exception | None = None
         self._ending = asyncio.Event()
         self._committed_at = 0.0
 
@@ -176,11 +178,18 @@ class Consumer:
         while not self._ending.is_set():
             try:
                 await self._read()
-            except (KafkaError, OSError, TimeoutError, Unavailable) as error:
-                self.problem = error.message if isinstance(error, Unavailable) else told(error)
+            except Exception as error:  # whatever it is: a reader that has ended would be missed by nobody
+                expected = isinstance(error, (KafkaError, OSError, TimeoutError, Unavailable))
+                self.problem = _why(error)
                 self._observe("rebuild", self._topic)
                 delay = self._backoff.failed(self._topic)
-                log.warning("reading failed", topic=self._topic, error=self.problem, retry_in=round(delay, 3))
+                log.warning(
+                    "reading failed",
+                    topic=self._topic,
+                    error=self.problem,
+                    retry_in=round(delay, 3),
+                    exc_info=not expected,
+                )
                 with suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._ending.wait()
@@ -235,9 +244,7 @@ class Consumer:
             raise TimeoutError(f"Kafka has not let us join group {self._group} within {STARTING:.0f} s")
 
     async def _poll(self, client: AIOKafkaConsumer) -> None:
-        began = self._clock.now()
-        patience = PAUSED if client.paused() else POLL
-        polled = await client.getmany(timeout_ms=int(patience * 1000), max_records=POLLED)
+        polled = await self._polled(client)
         if self._failed is not None:
             raise self._failed
         revocations = self._revocations
@@ -260,8 +267,7 @@ class Consumer:
                 taken = _in_order(taken, after=known.unstored[-1].stored if known.unstored else None)
             known.unstored.append(_Batch.of(records, taken))
             known.last_time = records[-1].timestamp / 1000
-        if self._partitions and all(self._is_read(client, tp, known) for tp, known in self._partitions.items()):
-            self.heard_until = began
+        self.heard_until = max(self.heard_until, self._read_until(client))
         self._count_done()
         if monotonic() > self._committed_at + COMMIT_EVERY:
             await self._commit()
@@ -271,6 +277,28 @@ class Consumer:
             elif self._full < 0.5 and client.paused():
                 client.resume(*client.paused())
 
+    async def _polled(self, client: AIOKafkaConsumer) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        """What comes next; nothing where the end has come.
+
+        While its group is being rebalanced, the library waits without a limit. At the end it is left to itself: it may have
+        taken records out, but its client is not used any more.
+        """
+        patience = PAUSED if client.paused() else POLL
+        polling = asyncio.ensure_future(client.getmany(timeout_ms=int(patience * 1000), max_records=POLLED))
+        ending = asyncio.ensure_future(self._ending.wait())
+        try:
+            await asyncio.wait({polling, ending}, timeout=STALLED, return_when=asyncio.FIRST_COMPLETED)
+            if not polling.done() and not ending.done():
+                self.problem = f"group {self._group} has not given us partitions for {STALLED:.0f} s"
+                await asyncio.wait({polling, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not polling.done():
+                await asyncio.wait({polling}, timeout=POLL)
+            return polling.result() if polling.done() else {}
+        finally:
+            polling.cancel()
+            ending.cancel()
+            await asyncio.wait({polling, ending})
+
     @property
     def _full(self) -> float:
         """How much waits to be stored, of what may."""
@@ -279,11 +307,15 @@ class Consumer:
             sum(batch.count for batch in waiting) / UNSTORED, sum(batch.size for batch in waiting) / UNSTORED_SIZE
         )
 
-    @staticmethod
-    def _is_read(client: AIOKafkaConsumer, tp: TopicPartition, known: _Partition) -> bool:
-        """Whether all that was there when it was fetched from last has been handed on; it may not have been yet."""
-        end = client.highwater(tp)
-        return end is not None and known.position >= end
+    def _read_until(self, client: AIOKafkaConsumer) -> float:
+        """Up to when all that was in our partitions has been handed on, UTC seconds; 0: it has not, or we have none."""
+        times = []
+        for tp, known in self._partitions.items():
+            end, answered = client.highwater(tp), client.last_poll_timestamp(tp)
+            if end is None or answered is None or known.position < end:
+                return 0.0
+            times.append(answered / 1000)  # while no broker answers, nobody knows what there is
+        return min(times, default=0.0)
 
     async def _christen(self, tp: TopicPartition, first: ConsumerRecord) -> None:
         """Have a name of this life of the topic stored before anything of it is taken in.
@@ -312,9 +344,8 @@ class Consumer:
         assert self._client is not None
         self._committed_at = monotonic()
         self._count_done()
-        chosen = (
-            self._partitions if only is None else {tp: self._partitions[tp] for tp in only if tp in self._partitions}
-        )
+        partitions = dict(self._partitions)  # a rebalance may take some away meanwhile
+        chosen = partitions if only is None else {tp: partitions[tp] for tp in only if tp in partitions}
         wanted = {
             tp: OffsetAndMetadata(known.done, known.note)
             for tp, known in chosen.items()
@@ -335,7 +366,7 @@ class Consumer:
         """Partitions that we read from now on: where they begin, and which life of the topic that is."""
         try:
             found = await self._admin.committed(self._group, assigned)
-        except Unavailable as error:
+        except Exception as error:
             self._failed = error  # what is raised here is only logged
             return
         for tp, (offset, note) in found.items():
@@ -355,12 +386,20 @@ class Consumer:
         self._revocations += 1
         gone = {tp: self._partitions[tp] for tp in revoked if tp in self._partitions}
         waiting = [batch.stored for known in gone.values() for batch in known.unstored]
-        if waiting:
-            await asyncio.wait(waiting, timeout=SETTLING)
-        if gone and self._client is not None:
-            await self._commit(gone)
-        for tp in gone:
-            self._partitions.pop(tp, None)
+        try:
+            if waiting:
+                await asyncio.wait(waiting, timeout=SETTLING)
+            if gone and self._client is not None:
+                await self._commit(gone)
+        except Exception as error:
+            self._failed = error  # what is raised here is only logged
+        finally:
+            for tp in gone:
+                self._partitions.pop(tp, None)
+
+
+def _why(error: Exception) -> str:
+    return error.message if isinstance(error, Unavailable) else told(error)
 
 
 def _source(tp: TopicPartition, note: str) -> str:

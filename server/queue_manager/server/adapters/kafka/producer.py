@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.faults import reachable, stopped
@@ -24,6 +25,9 @@ TIMEOUT: Final = 10.0
 
 LARGEST: Final = 2**20
 """Bytes of a batch; brokers take as much by default."""
+
+REFUSALS: Final = (MessageSizeTooLargeError, TopicAuthorizationFailedError)
+"""Answers that are about a record, or its topic; others go the same way as before."""
 
 SOURCE: Final = "x-source"
 OWN: Final = b"queue-manager"
@@ -75,6 +79,7 @@ class Producer:
             with reachable("send to Kafka"):
                 async with asyncio.timeout(TIMEOUT):
                     client = await self._client()
+                    await _know_partitions(client, records)
                     sent = [
                         await client.send(
                             each.topic, each.value, each.key, partition=each.partition, headers=list(each.headers)
@@ -82,8 +87,9 @@ class Producer:
                         for each in records
                     ]
                     await asyncio.gather(*sent)
-        except Unavailable:
-            self._drop(client)
+        except Unavailable as error:
+            if not isinstance(error.__cause__, REFUSALS):
+                self._drop(client)
             raise
 
     async def _client(self) -> AIOKafkaProducer:
@@ -115,3 +121,13 @@ class Producer:
         task = asyncio.create_task(stopped(client), name="end a Kafka producer")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+async def _know_partitions(client: AIOKafkaProducer, records: Sequence[Outgoing]) -> None:
+    """Have a client that may remember a topic as it was minutes ago learn of partitions that were added since."""
+    for topic in {each.topic for each in records if each.partition is not None}:
+        wanted = {each.partition for each in records if each.topic == topic} - {None}
+        if not wanted <= await client.partitions_for(topic):
+            await client.client.force_metadata_update()
+            if not wanted <= await client.partitions_for(topic):
+                raise Unavailable(f"topic {topic} does not have all of its partitions yet")
