@@ -89,14 +89,14 @@ class Connection:
     ) -> _Response:
         """Send a request, and if it may be repeated again while the server is unavailable and the time is not up."""
         now = asyncio.get_running_loop().time
-        channel = self._channel
+        channel = self._open
         whole = self.timeout if timeout is None else timeout
         deadline = now() + whole
         attempt = 0
         while True:
             try:
                 call = method(request, timeout=deadline - now(), metadata=self._metadata)
-                return await self._translated(call, timeout=whole)
+                return await self._translated(call, channel, timeout=whole)
             except QueueManagerError as e:
                 pause = self.backoff.pause(attempt, at_least=e.retry_after)
                 attempt += 1
@@ -111,10 +111,11 @@ class Connection:
     async def watch_stream(self, request: WatchQueueRequest) -> AsyncIterator[ReadFrame]:
         """One stream of frames, cancelled on the way out. It has no deadline: silence is the watch's to notice."""
         call = self.stub.WatchQueue(request, metadata=self._metadata)
+        channel = self._open
         frames = aiter(call)
 
         async def read() -> WatchQueueResponse | None:
-            return await self._translated(anext(frames, None), timeout=None)
+            return await self._translated(anext(frames, None), channel, timeout=None)
 
         try:
             yield read
@@ -123,14 +124,22 @@ class Connection:
             if isinstance(frames, AsyncGenerator):
                 await frames.aclose()
 
-    async def _translated(self, answer: Awaitable[_Result], *, timeout: float | None) -> _Result:
-        """Await grpc; `timeout` is for the message."""
+    @property
+    def _open(self) -> grpc.aio.Channel:
+        """The open channel; a call ends with the one that it began with."""
+        assert self._channel is not None, "whoever calls has a stub"
+        return self._channel
+
+    async def _translated(
+        self, answer: Awaitable[_Result], channel: grpc.aio.Channel, *, timeout: float | None
+    ) -> _Result:
+        """Await grpc, which answers over the channel; `timeout` is for the message."""
         try:
             return await answer
         except grpc.aio.AioRpcError as e:
             raise from_rpc_error(e, target=self.target, timeout=timeout) from e
         except asyncio.CancelledError as e:
             task = asyncio.current_task()
-            if self._channel is None and task is not None and not task.cancelling():
+            if self._channel is not channel and task is not None and not task.cancelling():
                 raise RuntimeError(CLOSED) from e
             raise

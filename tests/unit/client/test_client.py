@@ -331,6 +331,18 @@ class TestLifecycle:
         with pytest.raises(RuntimeError, match="closed"):
             await call
 
+    async def test_closing_ends_a_call_also_where_the_client_is_opened_again(
+        self, client: AsyncClient, server: FakeServer
+    ) -> None:
+        """At once: the call belongs to the connection that was closed."""
+        server.answer_delay = 30.0
+        call = asyncio.create_task(client.get_queue("wf-x"))
+        await until(lambda: server.calls)
+        await client.close()
+        async with client:
+            with pytest.raises(RuntimeError, match="closed"):
+                await call
+
     async def test_closing_ends_a_call_between_two_attempts(self) -> None:
         """With the same error, and not grpc's."""
         pausing, go_on = asyncio.Event(), asyncio.Event()

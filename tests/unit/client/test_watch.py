@@ -383,6 +383,16 @@ class TestGivingUp:
         with pytest.raises(RuntimeError, match="closed"):
             await reader
 
+    async def test_closing_the_client_and_opening_it_again(self, client: AsyncClient, server: FakeServer) -> None:
+        server.add(scripted_journal())
+        server.plans.append(Plan(cut_after=2, cut="silent"))
+        reader = asyncio.create_task(all_frames(client))
+        await until(lambda: server.watching)
+        await client.close()
+        async with client:
+            with pytest.raises(RuntimeError, match="closed"):
+                await reader
+
 
 class TestLedger:
     """The rule alone, for frames that a fake server has no reason to send."""
