@@ -18,7 +18,7 @@ import grpc.aio
 from queue_manager.client import forking
 from queue_manager.client.backoff import Backoff
 from queue_manager.client.channel import caller_metadata, open_channel, resolve_target
-from queue_manager.client.errors import QueueManagerError
+from queue_manager.client.errors import QueueManagerError, Unavailable
 from queue_manager.client.status import from_rpc_error
 from queue_manager.client.watch import ReadFrame
 from queue_manager.v1.service_pb2 import WatchQueueRequest, WatchQueueResponse
@@ -93,19 +93,28 @@ class Connection:
         whole = self.timeout if timeout is None else timeout
         deadline = now() + whole
         attempt = 0
-        while True:
-            try:
-                call = method(request, timeout=deadline - now(), metadata=self._metadata)
-                return await self._translated(call, channel, timeout=whole)
-            except QueueManagerError as e:
-                pause = self.backoff.pause(attempt, at_least=e.retry_after)
+        known: QueueManagerError | None = None
+        try:
+            while True:
+                left = deadline - now()
+                if known is not None and left <= 0:  # the pause took longer than it should have
+                    raise known
+                try:
+                    call = method(request, timeout=left, metadata=self._metadata)
+                    return await self._translated(call, channel, timeout=whole)
+                except QueueManagerError as e:
+                    reached = channel.get_state() is grpc.ChannelConnectivity.READY
+                    known = _telling(known, e, hurried=left < whole / 2, reached=reached)
+                pause = self.backoff.pause(attempt, at_least=known.retry_after)
                 attempt += 1
-                unavailable = e.code is grpc.StatusCode.UNAVAILABLE
+                unavailable = known.code is grpc.StatusCode.UNAVAILABLE
                 if not repeatable or not unavailable or attempt >= self.backoff.attempts or now() + pause >= deadline:
-                    raise
-            await self.backoff.sleep(pause)
-            if self._channel is not channel:
-                raise RuntimeError(CLOSED)
+                    raise known
+                await self.backoff.sleep(pause)
+                if self._channel is not channel:
+                    raise RuntimeError(CLOSED)
+        finally:
+            del known  # its traceback would hold it
 
     @asynccontextmanager
     async def watch_stream(self, request: WatchQueueRequest) -> AsyncIterator[ReadFrame]:
@@ -143,3 +152,21 @@ class Connection:
             if self._channel is not channel and task is not None and not task.cancelling():
                 raise RuntimeError(CLOSED) from e
             raise
+
+
+def _telling(
+    before: QueueManagerError | None, error: QueueManagerError, *, hurried: bool, reached: bool
+) -> QueueManagerError:
+    """Which error to tell after another attempt, with what they leave open.
+
+    One that ran out of time says less than what was known before, where it was `hurried` or never `reached` the server.
+    """
+    if before is None:
+        return error
+    ran_out = error.code is grpc.StatusCode.DEADLINE_EXCEEDED and not error.from_server
+    if ran_out and (hurried or not reached):
+        before.undecided = before.undecided or reached
+        return before
+    if isinstance(error, Unavailable):
+        error.undecided = error.undecided or before.undecided
+    return error
