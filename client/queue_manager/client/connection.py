@@ -20,7 +20,7 @@ from queue_manager.client.backoff import Backoff
 from queue_manager.client.channel import caller_metadata, open_channel, resolve_target
 from queue_manager.client.errors import QueueManagerError, Unavailable
 from queue_manager.client.status import from_rpc_error
-from queue_manager.client.watch import ReadFrame
+from queue_manager.client.watch import Stream
 from queue_manager.v1.service_pb2 import WatchQueueRequest, WatchQueueResponse
 from queue_manager.v1.service_pb2_grpc import QueueManagerStub
 
@@ -117,17 +117,21 @@ class Connection:
             del known  # its traceback would hold it
 
     @asynccontextmanager
-    async def watch_stream(self, request: WatchQueueRequest) -> AsyncIterator[ReadFrame]:
+    async def watch_stream(self, request: WatchQueueRequest) -> AsyncIterator[Stream]:
         """One stream of frames, cancelled on the way out. It has no deadline: silence is the watch's to notice."""
         call = self.stub.WatchQueue(request, metadata=self._metadata)
         channel = self._open
         frames = aiter(call)
 
+        async def accepted() -> bool:
+            await self._translated(call.initial_metadata(), channel, timeout=None)
+            return not call.done()  # gRPC's answer for a call that has failed is empty metadata
+
         async def read() -> WatchQueueResponse | None:
             return await self._translated(anext(frames, None), channel, timeout=None)
 
         try:
-            yield read
+            yield Stream(accepted, read)
         finally:
             call.cancel()
             if isinstance(frames, AsyncGenerator):
