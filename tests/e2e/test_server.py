@@ -248,9 +248,9 @@ async def exhaust(frames: AsyncIterator[object]) -> None:
 async def test_probe_tells_how_a_server_is(server: ServerProcess, tmp_path: Path) -> None:
     """For those who can only run a command: in words, and by the exit code."""
 
-    async def probed(*arguments: str) -> tuple[int | None, str]:
+    async def probed(*arguments: str, timeout: int = 10) -> tuple[int | None, str]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "queue_manager.server", "probe", "--timeout", "1", *arguments),
+            *(sys.executable, "-m", "queue_manager.server", "probe", "--timeout", str(timeout), *arguments),
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -259,7 +259,7 @@ async def test_probe_tells_how_a_server_is(server: ServerProcess, tmp_path: Path
 
     for part in ("readiness", "liveness", "startup"):
         assert await probed(part, "--server", server.address) == (0, "SERVING")
-    assert await probed("--server", "127.0.0.1:1") == (1, "no answer from 127.0.0.1:1 within 1 s")
+    assert await probed("--server", "127.0.0.1:1", timeout=1) == (1, "no answer from 127.0.0.1:1 within 1 s")
     (server.data / "workers").rename(tmp_path / "elsewhere")
 
     async def told() -> bool:

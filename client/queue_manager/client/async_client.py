@@ -20,7 +20,7 @@ from queue_manager.client.connection import Connection
 from queue_manager.client.errors import REASON_INVALID_PAYLOAD, InvalidRequest, Violation
 from queue_manager.client.payload import parse_start_request
 from queue_manager.client.values import duration, seconds, timestamp
-from queue_manager.client.watch import OnReconnect, ReadFrame, WatchOptions, watch_frames
+from queue_manager.client.watch import OnReconnect, Stream, WatchOptions, watch_frames
 from queue_manager.v1.dead_letter_pb2 import DeadLetter
 from queue_manager.v1.queue_pb2 import FailurePolicy, Queue, QueueState
 from queue_manager.v1.service_pb2 import (
@@ -293,6 +293,8 @@ class AsyncClient:
         seconds without a connection the error that cut it is raised, usually `Unavailable`; `on_reconnect` is told of
         every cut. Also raises `NotFound`, and `OutOfRange` where `after_revision` has not happened yet.
 
+        `yield_heartbeats`: show them, too, and one more as soon as there is a connection again.
+
         To stop early, `break` inside `async with contextlib.aclosing(client.watch(…)) as frames`, which ends the call
         at once.
         """
@@ -301,7 +303,7 @@ class AsyncClient:
             text = f"{heartbeat:g} s is not between 1 s and 3600 s"
             raise InvalidRequest(violations=[Violation("heartbeat_interval", text)], reason=REASON_INVALID_PAYLOAD)
 
-        def open_stream(after: int | None) -> AbstractAsyncContextManager[ReadFrame]:
+        def open_stream(after: int | None) -> AbstractAsyncContextManager[Stream]:
             request = WatchQueueRequest(queue_id=queue_id, after_revision=after, heartbeat_interval=duration(heartbeat))
             return self._connection.watch_stream(request)
 

@@ -18,9 +18,9 @@ import grpc.aio
 from queue_manager.client import forking
 from queue_manager.client.backoff import Backoff
 from queue_manager.client.channel import caller_metadata, open_channel, resolve_target
-from queue_manager.client.errors import QueueManagerError
+from queue_manager.client.errors import QueueManagerError, Unavailable
 from queue_manager.client.status import from_rpc_error
-from queue_manager.client.watch import ReadFrame
+from queue_manager.client.watch import Stream
 from queue_manager.v1.service_pb2 import WatchQueueRequest, WatchQueueResponse
 from queue_manager.v1.service_pb2_grpc import QueueManagerStub
 
@@ -89,48 +89,88 @@ class Connection:
     ) -> _Response:
         """Send a request, and if it may be repeated again while the server is unavailable and the time is not up."""
         now = asyncio.get_running_loop().time
-        channel = self._channel
+        channel = self._open
         whole = self.timeout if timeout is None else timeout
         deadline = now() + whole
         attempt = 0
-        while True:
-            try:
-                call = method(request, timeout=deadline - now(), metadata=self._metadata)
-                return await self._translated(call, timeout=whole)
-            except QueueManagerError as e:
-                pause = self.backoff.pause(attempt, at_least=e.retry_after)
+        known: QueueManagerError | None = None
+        try:
+            while True:
+                left = deadline - now()
+                if known is not None and left <= 0:  # the pause took longer than it should have
+                    raise known
+                try:
+                    call = method(request, timeout=left, metadata=self._metadata)
+                    return await self._translated(call, channel, timeout=whole)
+                except QueueManagerError as e:
+                    reached = channel.get_state() is grpc.ChannelConnectivity.READY
+                    known = _telling(known, e, hurried=left < whole / 2, reached=reached)
+                pause = self.backoff.pause(attempt, at_least=known.retry_after)
                 attempt += 1
-                unavailable = e.code is grpc.StatusCode.UNAVAILABLE
+                unavailable = known.code is grpc.StatusCode.UNAVAILABLE
                 if not repeatable or not unavailable or attempt >= self.backoff.attempts or now() + pause >= deadline:
-                    raise
-            await self.backoff.sleep(pause)
-            if self._channel is not channel:
-                raise RuntimeError(CLOSED)
+                    raise known
+                await self.backoff.sleep(pause)
+                if self._channel is not channel:
+                    raise RuntimeError(CLOSED)
+        finally:
+            del known  # its traceback would hold it
 
     @asynccontextmanager
-    async def watch_stream(self, request: WatchQueueRequest) -> AsyncIterator[ReadFrame]:
+    async def watch_stream(self, request: WatchQueueRequest) -> AsyncIterator[Stream]:
         """One stream of frames, cancelled on the way out. It has no deadline: silence is the watch's to notice."""
         call = self.stub.WatchQueue(request, metadata=self._metadata)
+        channel = self._open
         frames = aiter(call)
 
+        async def accepted() -> bool:
+            await self._translated(call.initial_metadata(), channel, timeout=None)
+            return not call.done()  # gRPC's answer for a call that has failed is empty metadata
+
         async def read() -> WatchQueueResponse | None:
-            return await self._translated(anext(frames, None), timeout=None)
+            return await self._translated(anext(frames, None), channel, timeout=None)
 
         try:
-            yield read
+            yield Stream(accepted, read)
         finally:
             call.cancel()
             if isinstance(frames, AsyncGenerator):
                 await frames.aclose()
 
-    async def _translated(self, answer: Awaitable[_Result], *, timeout: float | None) -> _Result:
-        """Await grpc; `timeout` is for the message."""
+    @property
+    def _open(self) -> grpc.aio.Channel:
+        """The open channel; a call ends with the one that it began with."""
+        assert self._channel is not None, "whoever calls has a stub"
+        return self._channel
+
+    async def _translated(
+        self, answer: Awaitable[_Result], channel: grpc.aio.Channel, *, timeout: float | None
+    ) -> _Result:
+        """Await grpc, which answers over the channel; `timeout` is for the message."""
         try:
             return await answer
         except grpc.aio.AioRpcError as e:
             raise from_rpc_error(e, target=self.target, timeout=timeout) from e
         except asyncio.CancelledError as e:
             task = asyncio.current_task()
-            if self._channel is None and task is not None and not task.cancelling():
+            if self._channel is not channel and task is not None and not task.cancelling():
                 raise RuntimeError(CLOSED) from e
             raise
+
+
+def _telling(
+    before: QueueManagerError | None, error: QueueManagerError, *, hurried: bool, reached: bool
+) -> QueueManagerError:
+    """Which error to tell after another attempt, with what they leave open.
+
+    One that ran out of time says less than what was known before, where it was `hurried` or never `reached` the server.
+    """
+    if before is None:
+        return error
+    ran_out = error.code is grpc.StatusCode.DEADLINE_EXCEEDED and not error.from_server
+    if ran_out and (hurried or not reached):
+        before.undecided = before.undecided or reached
+        return before
+    if isinstance(error, Unavailable):
+        error.undecided = error.undecided or before.undecided
+    return error

@@ -1,6 +1,6 @@
 """Every exception that the client raises on purpose, and the one table from gRPC codes to them.
 
-    QueueManagerError                 reason, message, code, retryable, retry_after, metadata
+    QueueManagerError                 reason, message, code, retryable, retry_after, undecided, metadata
     ├── InvalidRequest                the request breaks rules: carries every violation
     ├── NotFound                      no such queue
     ├── AlreadyExists                 the request_id belongs to a queue that was started with another body
@@ -15,7 +15,8 @@
 
 Nothing of grpc's leaves the client: every `AioRpcError` is turned into one of these and chained (`status.py` reads the
 details). `reason` is stable, a program can switch on it; the server's reasons stand in its own errors, those that the
-client itself finds are below. `retryable` says whether the same call may be repeated unchanged.
+client itself finds are below. `retryable` says whether the same call may be repeated unchanged, `undecided` whether it
+may have taken effect all the same.
 
 This module decodes nothing and knows no message of the API.
 """
@@ -73,6 +74,8 @@ class QueueManagerError(Exception):
         self.retry_after = retry_after
         self.retryable = self.default_retryable or retry_after is not None
         """Whether the same call may be repeated unchanged."""
+        self.undecided = False
+        """Whether the call may have taken effect: it may have reached the server, and what that said of it is lost."""
         self.metadata: Mapping[str, str] = metadata or {}
         """`ErrorInfo.metadata`, and what else the details tell."""
         self.from_server = False
@@ -132,7 +135,7 @@ class ResourceExhausted(QueueManagerError):
 
 
 class Unavailable(QueueManagerError):
-    """The server, or a part that it needs, is out of reach; nothing was half-done."""
+    """The server, or a part that it needs, is out of reach; nothing was half-done. `undecided`: but maybe done."""
 
     default_code = grpc.StatusCode.UNAVAILABLE
     default_retryable = True

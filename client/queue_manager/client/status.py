@@ -34,6 +34,18 @@ _CLIENT_REASONS: Final = {
     grpc.StatusCode.DEADLINE_EXCEEDED: REASON_TIMEOUT,
 }
 
+_NO_ANSWER: Final = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+    }
+)
+"""What a connection that breaks under a call is reported as."""
+_NEVER_SENT: Final = ("failed to connect to all addresses", "errors resolving ", "DNS resolution failed")
+"""How gRPC's words begin where there was no connection to send the call over."""
+
 
 @dataclass(slots=True)
 class _Details:
@@ -62,6 +74,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, target: str, timeout: float |
     if isinstance(raised, ResourceExhausted) and details.reason:
         raised.retryable = details.retry_after is not None  # too many watchers passes, too large a request does not
     raised.from_server = bool(details.reason)
+    broken = code in _NO_ANSWER and not (error.details() or "").startswith(_NEVER_SENT)
+    raised.undecided = code is grpc.StatusCode.DEADLINE_EXCEEDED or (broken and not raised.from_server)
     return raised
 
 

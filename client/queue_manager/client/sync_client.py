@@ -225,9 +225,9 @@ class Client:
     ) -> Generator[WatchQueueResponse, None, None]:
         """Every change of a queue until it has ended: SNAPSHOT, UPDATEs, END. It goes on across cuts by itself.
 
-        Revisions, `after_revision`, `heartbeat` and `give_up_after` are as in `AsyncClient.watch`. Each frame is read
-        when it is asked for; other threads may use the client meanwhile. `on_reconnect` is called in the client's own
-        thread, where the client cannot be called.
+        Revisions, `after_revision`, `heartbeat`, `give_up_after` and `yield_heartbeats` are as in `AsyncClient.watch`.
+        Each frame is read when it is asked for; other threads may use the client meanwhile. `on_reconnect` is called in
+        the client's own thread, where the client cannot be called.
 
         To stop early, `break` inside `with contextlib.closing(client.watch(…)) as frames`, which ends the call at once.
         A plain `break` ends it as soon as nothing refers to the iteration any more.

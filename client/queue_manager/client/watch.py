@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 
@@ -47,12 +47,21 @@ OnReconnect = Callable[[QueueManagerError, float], None]
 """Told of a cut: what cut it, and the seconds until the next attempt."""
 
 
-ReadFrame = Callable[[], Awaitable[WatchQueueResponse | None]]
-"""Waits for the next frame of one stream; None at its end. Raises `QueueManagerError`s."""
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One of the server's streams."""
+
+    accepted: Callable[[], Awaitable[bool]]
+    """Waits until the server has let the watch in. It may say so long before the first frame, or with it; False: the
+    stream is over, and reading tells why."""
+    read: Callable[[], Awaitable[WatchQueueResponse | None]]
+    """Waits for the next frame; None at the end. Raises `QueueManagerError`s."""
 
 
-OpenStream = Callable[[int | None], AbstractAsyncContextManager[ReadFrame]]
+OpenStream = Callable[[int | None], AbstractAsyncContextManager[Stream]]
 """Opens the server's stream after a revision (None: with a SNAPSHOT); leaving the context cancels the call."""
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +85,11 @@ class _Attempts:
         self._failed = 0
         self._lost_since: float | None = None
 
-    def frame(self) -> None:
-        """The connection lives."""
+    def connected(self) -> bool:
+        """The connection lives; whether that is news."""
+        was_lost = self._lost_since is not None
         self._lost_since = None
+        return was_lost
 
     def progress(self) -> None:
         """It brought something new, so the next pause is short again. A frame alone isn't enough for that: a server
@@ -103,16 +114,20 @@ async def watch_frames(
     open_stream: OpenStream, *, after_revision: int | None, options: WatchOptions
 ) -> AsyncGenerator[WatchQueueResponse, None]:
     """The frames of a queue: every revision exactly once, in order, then END."""
+    silence = SILENT_HEARTBEATS * options.heartbeat
     ledger = Ledger(after_revision)
     attempts = _Attempts(options)
     gaps = 0
     connected_once = False
     while True:
         try:
-            async with open_stream(ledger.last) as read:
-                while (frame := await _lively(read, silence=SILENT_HEARTBEATS * options.heartbeat)) is not None:
+            async with open_stream(ledger.last) as stream:
+                is_back = await _lively(stream.accepted(), silence=silence) and attempts.connected()
+                if is_back and options.yield_heartbeats:  # the server's own may be long in coming
+                    yield WatchQueueResponse(kind=FrameKind.FRAME_KIND_HEARTBEAT, revision=ledger.last or 0)
+                while (frame := await _lively(stream.read(), silence=silence)) is not None:
                     connected_once = True
-                    attempts.frame()
+                    attempts.connected()
                     verdict = ledger.enter(frame)
                     if verdict is Verdict.GAP:
                         gaps += 1
@@ -155,13 +170,13 @@ def _gap(frame: WatchQueueResponse, ledger: Ledger, *, final: bool) -> QueueMana
     return Unavailable(text, reason=REASON_STREAM_CUT)
 
 
-async def _lively(read: ReadFrame, *, silence: float) -> WatchQueueResponse | None:
-    """The next frame, or a cut when there is none for `silence` seconds.
+async def _lively(word: Awaitable[_Result], *, silence: float) -> _Result:
+    """The server's next word, or a cut when there is none for `silence` seconds.
 
     The limit is on the wait for a frame, not on the reader, who may take as long as he likes with one.
     """
     try:
         async with asyncio.timeout(silence):
-            return await read()
+            return await word
     except TimeoutError as e:
         raise Unavailable(f"no frame from the server for {silence:g} s", reason=REASON_STREAM_CUT) from e

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 from queue_manager.worker.environment import Environment
+
+ERROR_LIMIT: Final = 4096
+"""Characters of an error that are told: the manager keeps no more, and a broker takes no message of any size."""
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -42,6 +46,7 @@ class Worker:
 
     async def note(self, error: str) -> None:
         """Tell of an error that does not end the work."""
+        error = error[:ERROR_LIMIT]
         await self.say("error", error, {"error_message": error})
 
     async def finished(self, message: str = "", **details: object) -> None:
@@ -50,6 +55,7 @@ class Worker:
 
     async def failed(self, error: str, **details: object) -> None:
         """Tell of an error that ends the work. `run` does so when the function raises; nothing is said after it."""
+        error = error[:ERROR_LIMIT]
         await self.say("error", error, {"error_message": error, **details}, final=True)
 
     async def interrupted(self, message: str = "stopped", **details: object) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from queue_manager.client import AsyncClient, Backoff
+from queue_manager.v1.service_pb2 import FrameKind, WatchQueueResponse
 
-from .fake_server import FakeServer
+from .fake_server import FakeServer, Journal
 
 
 @dataclass
@@ -28,6 +29,19 @@ async def until(condition: Callable[[], object]) -> None:
     """Give the loop turns until it is so; the test's own timeout bounds it."""
     while not condition():  # noqa: ASYNC110 - the other side is a real server that has no event to offer
         await asyncio.sleep(0.005)
+
+
+def assert_accounted(frames: list[WatchQueueResponse], journal: Journal, *, start: int = 0) -> None:
+    """Every revision after `start` stands in exactly one frame, in order, and END comes last and once."""
+    last = start
+    for frame in frames[:-1]:
+        assert frame.kind != FrameKind.FRAME_KIND_END
+        assert frame.revisions_merged >= 1
+        assert last + frame.revisions_merged == frame.revision
+        assert frame.queue == journal.frames[frame.revision - 1].queue
+        last = frame.revision
+    assert frames[-1].kind == FrameKind.FRAME_KIND_END
+    assert frames[-1].revision == last == len(journal.frames)
 
 
 @pytest.fixture

@@ -171,6 +171,8 @@ class FakeServer(service_pb2_grpc.QueueManagerServicer):
     answer_delay: float = 0.0
     deadlines: dict[str, float] = field(default_factory=dict)
     """By method: the seconds that the newest call of it had."""
+    greets: bool = True
+    """Tells a watch at once that it is accepted; older servers do so with the first frame."""
     watching: int = 0
     """Watch streams that are open now."""
 
@@ -309,15 +311,18 @@ class FakeServer(service_pb2_grpc.QueueManagerServicer):
         if after is not None and after > journal.queue.revision:
             await fail(context, Failure(grpc.StatusCode.OUT_OF_RANGE, "after_revision is in the future"))
         heartbeat = request.heartbeat_interval.ToNanoseconds() / 1e9
+        if self.greets:
+            await context.send_initial_metadata(())
+        frames = watch_frames(journal, after, plan, heartbeat)
         sent = 0
         self.watching += 1
         try:
-            async for frame in watch_frames(journal, after, plan, heartbeat):
-                if plan.cut_after is not None and sent >= plan.cut_after:
-                    await self._cut(plan.cut, context)
+            while sent != plan.cut_after:
+                if (frame := await anext(frames, None)) is None:
                     return
                 sent += 1
                 yield frame
+            await self._cut(plan.cut, context)
         finally:
             self.watching -= 1
 

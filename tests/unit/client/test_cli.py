@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from typing import Any
 
 import grpc
 import pytest
@@ -21,7 +23,7 @@ from queue_manager.v1.queue_pb2 import (
     Queue,
     QueueState,
 )
-from queue_manager.v1.service_pb2 import Severity, StopMode
+from queue_manager.v1.service_pb2 import Severity, StartQueueRequest, StartQueueResponse, StopMode
 from queue_manager.v1.target_pb2 import Parameter, ParameterType, Target, TargetType
 
 from .fake_server import Failure, FakeServer, Journal, scripted_journal, simulate
@@ -130,6 +132,17 @@ class TestErrors:
             assert exits.for_error(exception("x")) in ExitCode
 
 
+class DyingServer(FakeServer):
+    """Records what it is to start, and dies before it can say so."""
+
+    async def StartQueue(self, request: StartQueueRequest, context: Any) -> StartQueueResponse:  # noqa: N802
+        answer = await super().StartQueue(request, context)
+        assert self._server is not None
+        self._lives.add(asyncio.ensure_future(self._server.stop(grace=None)))
+        await asyncio.Event().wait()
+        return answer
+
+
 class TestStart:
     async def test_in_a_pipe_the_id_is_all(self, server: FakeServer) -> None:
         """So that `$(queuectl start …)` is it."""
@@ -194,6 +207,26 @@ class TestStart:
         ended = await typed(server.address, "start", "-f", EXAMPLE)
         assert ended.code == ExitCode.UNREACHABLE
         assert f"repeat with --request-id {server.requests('StartQueue')[0].request_id}" in ended.err
+
+    async def test_after_a_lost_answer_the_request_id_makes_it_safe(self) -> None:
+        """Also where the attempts after it find nobody: the server may have recorded it, and then died."""
+        async with DyingServer() as server:
+            ended = await typed(server.address, "start", "-f", EXAMPLE)
+        assert ended.code == ExitCode.UNREACHABLE
+        (journal,) = server.journals.values()
+        assert ended.err.splitlines()[-1] == (
+            f"it may have been started; to make sure, repeat with --request-id {journal.queue.request_id}"
+        )
+
+    async def test_what_cannot_have_been_started_needs_no_request_id(self, server: FakeServer) -> None:
+        """Nobody was there, or the server itself said no, or it was only to look."""
+        assert "--request-id" not in (await typed("127.0.0.1:1", "start", "-f", EXAMPLE)).err
+        info = details.ErrorInfo(reason="STORE_UNAVAILABLE")
+        server.failures["StartQueue"].extend([Failure(grpc.StatusCode.UNAVAILABLE, "no store", (info,))] * 9)
+        assert "--request-id" not in (await typed(server.address, "start", "-f", EXAMPLE)).err
+        server.failures["StartQueue"].clear()
+        server.failures["StartQueue"].append(Failure(grpc.StatusCode.DEADLINE_EXCEEDED))
+        assert "--request-id" not in (await typed(server.address, "start", "-f", EXAMPLE, "--validate-only")).err
 
 
 class TestStop:

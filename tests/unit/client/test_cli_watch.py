@@ -6,10 +6,13 @@ import asyncio
 import json
 import re
 import signal
+import time
 from asyncio.subprocess import PIPE
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
 
 from queue_manager.client.cli.exit_codes import ExitCode
 from queue_manager.v1.queue_pb2 import (
@@ -189,6 +192,21 @@ class TestWatchOnATerminal:
         ended = await on_terminal(server.address, "watch", QUEUE_ID)
         assert ended.code == 0
         assert "trying again" not in without_escapes(ended.out).splitlines()[-1]
+
+    async def test_it_is_shown_at_once_that_the_connection_is_back(self, server: FakeServer) -> None:
+        """Though nothing new comes: a heartbeat would take 15 s."""
+        server.add(running_journal())
+        retry = RetryInfo(retry_delay=Duration(seconds=1))
+        server.plans.append(Plan(cut_after=1, cut=Failure(grpc.StatusCode.UNAVAILABLE, "bye", (retry,))))
+
+        def back(text: str) -> bool:
+            _, lost, later = text.rpartition("trying again")
+            return bool(lost) and "Ctrl-C" in later
+
+        begun = time.monotonic()
+        ended = await on_terminal(server.address, "watch", QUEUE_ID, interrupt_at=back)
+        assert ended.code == ExitCode.INTERRUPTED
+        assert time.monotonic() - begun < 12
 
     async def test_no_color_is_respected(self, server: FakeServer) -> None:
         server.add(failed_journal())

@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2 as details
 from queue_manager.client import (
     AsyncClient,
     Backoff,
+    DeadlineExceeded,
     FailedPrecondition,
     InvalidRequest,
     NotFound,
@@ -187,6 +188,34 @@ class TestRetries:
             await client.get_queue("wf-x")
         assert server.deadlines["GetQueue"] < 4.8
 
+    @pytest.mark.parametrize("late", [0.0, 0.5])
+    async def test_what_is_known_is_told_where_no_time_is_left_for_more(self, late: float, server: FakeServer) -> None:
+        """The last attempt begins shortly before the end, or after it, because the timer was late."""
+
+        async def sleep(pause: float) -> None:
+            server.answer_delay = 30.0
+            await asyncio.sleep(pause + late)
+
+        server.failures["GetQueue"].append(UNAVAILABLE)
+        backoff = Backoff(initial=0.6, uniform=lambda _, high: high, sleep=sleep)
+        async with AsyncClient(server.address, timeout=1.0, backoff=backoff) as client:
+            with pytest.raises(Unavailable, match="restarting") as caught:
+                await client.get_queue("wf-x")
+        assert caught.value.undecided
+        assert len(server.calls) == (1 if late else 2)
+
+    async def test_a_server_that_is_back_and_does_not_answer_is_told(self, server: FakeServer) -> None:
+        """It had its time."""
+
+        async def sleep(_: float) -> None:
+            server.answer_delay = 30.0
+
+        server.failures["GetQueue"].append(UNAVAILABLE)
+        async with AsyncClient(server.address, timeout=1.0, backoff=Backoff(sleep=sleep)) as client:
+            with pytest.raises(DeadlineExceeded) as caught:
+                await client.get_queue("wf-x")
+        assert caught.value.undecided
+
     def test_pauses_grow_to_their_maximum_and_are_jittered(self) -> None:
         """Watchers of a server that restarts must not all come back at once."""
         jittered = Backoff()
@@ -330,6 +359,18 @@ class TestLifecycle:
         await client.close()
         with pytest.raises(RuntimeError, match="closed"):
             await call
+
+    async def test_closing_ends_a_call_also_where_the_client_is_opened_again(
+        self, client: AsyncClient, server: FakeServer
+    ) -> None:
+        """At once: the call belongs to the connection that was closed."""
+        server.answer_delay = 30.0
+        call = asyncio.create_task(client.get_queue("wf-x"))
+        await until(lambda: server.calls)
+        await client.close()
+        async with client:
+            with pytest.raises(RuntimeError, match="closed"):
+                await call
 
     async def test_closing_ends_a_call_between_two_attempts(self) -> None:
         """With the same error, and not grpc's."""

@@ -85,6 +85,39 @@ async def test_a_bare_code_becomes_its_exception(
     assert not error.from_server
 
 
+@pytest.mark.parametrize(
+    ("failure", "undecided"),
+    [
+        (Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed"), True),
+        (Failure(grpc.StatusCode.CANCELLED, "RST_STREAM"), True),
+        (Failure(grpc.StatusCode.INTERNAL, "RST_STREAM"), True),
+        (Failure(grpc.StatusCode.DEADLINE_EXCEEDED), True),
+        (Failure(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses; last error: x"), False),
+        (Failure(grpc.StatusCode.UNAVAILABLE, "no store", (info("STORE_UNAVAILABLE"),)), False),
+        (Failure(grpc.StatusCode.INTERNAL, "a bug", (info("INTERNAL"),)), False),
+        (Failure(grpc.StatusCode.NOT_FOUND), False),
+    ],
+    ids=lambda value: value.code.name if isinstance(value, Failure) else str(value),
+)
+async def test_without_an_answer_it_is_undecided(
+    failure: Failure, undecided: bool, client: AsyncClient, server: FakeServer
+) -> None:
+    """Unless the call was never sent."""
+    assert (await failed(client, server, failure)).undecided is undecided
+
+
+async def test_it_stays_undecided_while_later_attempts_decide_nothing(client: AsyncClient, server: FakeServer) -> None:
+    """They say that they were not done; the first one may have been."""
+    refused = Failure(grpc.StatusCode.UNAVAILABLE, "no store", (info("STORE_UNAVAILABLE"),))
+    server.failures["GetQueue"].append(Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
+    error = await failed(client, server, refused)
+    assert (error.reason, error.undecided) == ("STORE_UNAVAILABLE", True)
+    server.failures["GetQueue"].clear()
+    server.failures["GetQueue"].append(Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
+    decided = await failed(client, server, Failure(grpc.StatusCode.NOT_FOUND, "none", (info("QUEUE_NOT_FOUND"),)))
+    assert not decided.undecided
+
+
 async def test_violations_are_read_in_order(client: AsyncClient, server: FakeServer) -> None:
     """Every violation arrives, with its path and its remedy."""
     bad_request = details.BadRequest()

@@ -243,6 +243,19 @@ class TestLifecycle:
         with pytest.raises(RuntimeError, match="closed during the call"):
             call.result(PATIENCE)
 
+    def test_a_watch_that_is_back_says_so_by_a_heartbeat(self, server: TestServer, client: Client) -> None:
+        """At once, though there is nothing new."""
+        queue_id = client.start_queue(LOADER).queue.queue_id
+        server.report(queue_id, "loader-producer")
+        newest = client.get_queue(queue_id).revision
+        with closing(
+            client.watch(queue_id, after_revision=newest - 1, heartbeat=3600, yield_heartbeats=True)
+        ) as frames:
+            assert next(frames).revision == newest
+            server.disconnect()
+            back = next(frames)
+        assert (back.kind, back.revision) == (FrameKind.FRAME_KIND_HEARTBEAT, newest)
+
     def test_closing_ends_a_watch_under_way(
         self, server: TestServer, client: Client, other_thread: ThreadPoolExecutor
     ) -> None:

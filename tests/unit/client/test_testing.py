@@ -314,7 +314,7 @@ class TestConnections:
         address = server.address
         with server.outage():
             with pytest.raises(Unavailable):
-                client.get_queue(queue_id, timeout=0.2)
+                client.get_queue(queue_id, timeout=1.0)
             server.finish(queue_id, LOADER)
             with pytest.raises(RuntimeError, match="away already"):
                 server.disconnect()

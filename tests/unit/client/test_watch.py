@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -12,8 +11,6 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2 as details
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from queue_manager.client import (
     AsyncClient,
@@ -26,30 +23,17 @@ from queue_manager.client import (
     Unavailable,
 )
 from queue_manager.client.errors import REASON_STREAM_CUT, REASON_UNREACHABLE, REASON_WATCH_BROKEN
-from queue_manager.client.ledger import Ledger, Verdict
-from queue_manager.client.watch import ReadFrame, WatchOptions
+from queue_manager.client.watch import Stream, WatchOptions
 from queue_manager.client.watch import watch_frames as watch
-from queue_manager.v1.queue_pb2 import EventType, JobState, Queue, QueueState
+from queue_manager.v1.queue_pb2 import EventType, Queue, QueueState
 from queue_manager.v1.service_pb2 import FrameKind, WatchQueueResponse
 
-from .conftest import Pauses, until
-from .fake_server import Failure, FakeServer, Journal, Plan, scripted_journal, watch_frames
+from .conftest import Pauses, assert_accounted, until
+from .fake_server import Failure, FakeServer, Journal, Plan, scripted_journal
+from .samples import running_journal
 
 QUEUE_ID = scripted_journal().queue.queue_id
 UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE, "shutting down")
-
-
-def assert_accounted(frames: list[WatchQueueResponse], journal: Journal, *, start: int = 0) -> None:
-    """Every revision after `start` stands in exactly one frame, in order, and END comes last and once."""
-    last = start
-    for frame in frames[:-1]:
-        assert frame.kind != FrameKind.FRAME_KIND_END
-        assert frame.revisions_merged >= 1
-        assert last + frame.revisions_merged == frame.revision
-        assert frame.queue == journal.frames[frame.revision - 1].queue
-        last = frame.revision
-    assert frames[-1].kind == FrameKind.FRAME_KIND_END
-    assert frames[-1].revision == last == len(journal.frames)
 
 
 async def all_frames(client: AsyncClient, **options: float) -> list[WatchQueueResponse]:
@@ -193,20 +177,20 @@ class TestCuts:
         server.add(journal)
         server.plans.append(Plan(cut_after=3, cut="silent"))
         cuts: list[QueueManagerError] = []
-        frames = client.watch(QUEUE_ID, heartbeat=0.05, on_reconnect=lambda error, _: cuts.append(error))
+        frames = client.watch(QUEUE_ID, heartbeat=0.5, on_reconnect=lambda error, _: cuts.append(error))
         assert_accounted([frame async for frame in frames], journal)
         assert [cut.reason for cut in cuts] == [REASON_STREAM_CUT]
-        assert "0.15 s" in cuts[0].message
+        assert "1.5 s" in cuts[0].message
 
     async def test_a_slow_reader_is_not_silence(self, client: AsyncClient, server: FakeServer) -> None:
         """The wait for a frame is limited, what the reader does with it is his."""
         journal = scripted_journal(revisions=4)
         server.add(journal)
         frames = []
-        async for frame in client.watch(QUEUE_ID, heartbeat=0.1):
+        async for frame in client.watch(QUEUE_ID, heartbeat=0.5):
             frames.append(frame)
             if frame.revision == 2:
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(1.8)
         assert_accounted(frames, journal)
         assert len(server.calls) == 1
 
@@ -215,13 +199,26 @@ class TestCuts:
         journal.record(EventType.EVENT_TYPE_QUEUE_CREATED)
         server.add(journal)
         beats = 0
-        async for frame in client.watch(QUEUE_ID, heartbeat=0.15, yield_heartbeats=True):
+        async for frame in client.watch(QUEUE_ID, heartbeat=0.5, yield_heartbeats=True):
             beats += frame.kind == FrameKind.FRAME_KIND_HEARTBEAT
             if beats == 4:
                 journal.queue.state = QueueState.QUEUE_STATE_FINISHED
                 journal.record(EventType.EVENT_TYPE_QUEUE_STATE_CHANGED)
                 beats += 1
         assert len(server.calls) == 1
+
+    @pytest.mark.parametrize("greets", [True, False])
+    async def test_heartbeats_tell_that_it_is_back(self, greets: bool, client: AsyncClient, server: FakeServer) -> None:
+        """At once, though there is nothing new; where an old server does not say so, with its first frame."""
+        server.add(running_journal())
+        server.greets = greets
+        server.plans.append(Plan(cut_after=1))
+        heartbeat = 60.0 if greets else 0.5
+        frames = client.watch(QUEUE_ID, heartbeat=heartbeat, yield_heartbeats=True)
+        async with aclosing(frames), asyncio.timeout(30):
+            first, second = await anext(frames), await anext(frames)
+        assert (first.kind, second.kind) == (FrameKind.FRAME_KIND_SNAPSHOT, FrameKind.FRAME_KIND_HEARTBEAT)
+        assert second.revision == first.revision
 
     async def test_the_servers_own_pause_is_honoured(
         self, client: AsyncClient, server: FakeServer, pauses: Pauses
@@ -300,6 +297,37 @@ class TestGivingUp:
                 await read()
         assert seen == [1, 2, 3]
         assert caught.value.reason == REASON_UNREACHABLE
+
+    @pytest.mark.virtual_time
+    @pytest.mark.parametrize("accepts", [True, False])
+    async def test_the_time_with_a_connection_does_not_count(self, accepts: bool) -> None:
+        """Though a quiet queue's stream brings no frame before the next cut."""
+        opened = []
+
+        @asynccontextmanager
+        async def open_stream(after: int | None) -> AsyncIterator[Stream]:
+            opened.append(after)
+            number = len(opened)
+
+            async def accepted() -> bool:
+                return accepts
+
+            async def read() -> WatchQueueResponse | None:
+                await asyncio.sleep(90.0)
+                if number == 5:
+                    return WatchQueueResponse(kind=FrameKind.FRAME_KIND_END)
+                raise Unavailable("cut")
+
+            yield Stream(accepted, read)
+
+        options = WatchOptions(120.0, 60.0, False, Backoff())
+        frames = watch(open_stream, after_revision=0, options=options)
+        if accepts:
+            assert [frame.kind async for frame in frames] == [FrameKind.FRAME_KIND_END]
+        else:
+            with pytest.raises(Unavailable, match="cut"):
+                await anext(frames)
+        assert len(opened) == (5 if accepts else 2)
 
     async def test_a_pause_that_would_last_longer_is_not_begun(
         self, client: AsyncClient, server: FakeServer, pauses: Pauses
@@ -383,103 +411,12 @@ class TestGivingUp:
         with pytest.raises(RuntimeError, match="closed"):
             await reader
 
-
-class TestLedger:
-    """The rule alone, for frames that a fake server has no reason to send."""
-
-    @pytest.mark.parametrize(
-        ("last", "kind", "revision", "merged", "verdict"),
-        [
-            (None, FrameKind.FRAME_KIND_SNAPSHOT, 7, 7, Verdict.DELIVER),
-            (None, FrameKind.FRAME_KIND_UPDATE, 7, 1, Verdict.GAP),
-            (None, FrameKind.FRAME_KIND_HEARTBEAT, 7, 0, Verdict.IDLE),
-            (None, FrameKind.FRAME_KIND_END, 7, 0, Verdict.DELIVER),
-            (0, FrameKind.FRAME_KIND_UPDATE, 1, 1, Verdict.DELIVER),
-            (0, FrameKind.FRAME_KIND_UPDATE, 2, 1, Verdict.GAP),
-            (5, FrameKind.FRAME_KIND_UPDATE, 5, 1, Verdict.DROP),
-            (5, FrameKind.FRAME_KIND_UPDATE, 6, 1, Verdict.DELIVER),
-            (5, FrameKind.FRAME_KIND_UPDATE, 8, 3, Verdict.DELIVER),
-            (5, FrameKind.FRAME_KIND_UPDATE, 8, 2, Verdict.GAP),
-            (5, FrameKind.FRAME_KIND_RESYNC, 90, 85, Verdict.DELIVER),
-            (5, FrameKind.FRAME_KIND_HEARTBEAT, 5, 0, Verdict.IDLE),
-            (5, FrameKind.FRAME_KIND_HEARTBEAT, 4, 0, Verdict.IDLE),
-            (5, FrameKind.FRAME_KIND_HEARTBEAT, 6, 0, Verdict.GAP),
-            (5, FrameKind.FRAME_KIND_END, 5, 0, Verdict.DELIVER),
-            (5, FrameKind.FRAME_KIND_END, 6, 0, Verdict.GAP),
-            (5, FrameKind.FRAME_KIND_END, 4, 0, Verdict.GAP),
-        ],
-    )
-    def test_every_frame_is_judged_by_the_revision_before_it(
-        self, last: int | None, kind: FrameKind.ValueType, revision: int, merged: int, verdict: Verdict
-    ) -> None:
-        ledger = Ledger(last)
-        frame = WatchQueueResponse(kind=kind, revision=revision, revisions_merged=merged)
-        assert ledger.enter(frame) is verdict
-        assert ledger.last == (revision if verdict is Verdict.DELIVER else last)
-
-
-plans = st.builds(
-    Plan,
-    cut_after=st.integers(0, 7),
-    overlap=st.integers(0, 5),
-    merge=st.sampled_from([lambda: 1, lambda: 2, lambda: 3]),
-    skip=st.sampled_from([0, 0, 0, 0, 1, 3]),
-    snapshot=st.booleans(),
-    heartbeats=st.integers(0, 2),
-)
-
-
-@settings(max_examples=150, deadline=None, database=None)
-@given(
-    scripts=st.lists(plans, max_size=12),
-    start=st.none() | st.integers(0, 30),
-    errors=st.lists(st.booleans(), min_size=12, max_size=12),
-)
-def test_every_revision_exactly_once(scripts: list[Plan], start: int | None, errors: list[bool]) -> None:
-    """Under any mixture of cuts, repetitions, merged frames, lost frames and early heartbeats."""
-    asyncio.run(_watch_in_memory(deque(scripts), start, deque(errors)))
-
-
-async def _watch_in_memory(scripts: deque[Plan], start: int | None, errors: deque[bool]) -> None:
-    journal = scripted_journal(revisions=30)
-
-    @asynccontextmanager
-    async def open_stream(after: int | None) -> AsyncIterator[ReadFrame]:
-        plan = scripts.popleft() if scripts else Plan()
-        fails = errors.popleft() if errors else False
-        frames = watch_frames(journal, after, plan, heartbeat=10.0)
-        sent = 0
-
-        async def read() -> WatchQueueResponse | None:
-            nonlocal sent
-            if plan.cut_after is not None and sent >= plan.cut_after:
-                if fails:
-                    raise Unavailable("cut")
-                return None
-            sent += 1
-            return await anext(frames, None)
-
-        yield read
-
-    pauses = Pauses()
-    options = WatchOptions(10.0, 1e9, False, Backoff(sleep=pauses.sleep))
-    frames = [frame async for frame in _forgiving(open_stream, start, options)]
-    assert_accounted(frames, journal, start=start or 0)
-    assert all(frame.kind != FrameKind.FRAME_KIND_HEARTBEAT for frame in frames)
-    assert not any(job.state == JobState.JOB_STATE_RUNNING for job in frames[-1].queue.jobs)
-
-
-async def _forgiving(
-    open_stream: object, start: int | None, options: WatchOptions
-) -> AsyncIterator[WatchQueueResponse]:
-    """A reader who, when a server has lost too many revisions, watches again from where he was."""
-    last = start
-    while True:
-        try:
-            async for frame in watch(open_stream, after_revision=last, options=options):  # type: ignore[arg-type]
-                last = frame.revision
-                yield frame
-            return
-        except InternalError as e:
-            if e.reason != REASON_WATCH_BROKEN:
-                raise
+    async def test_closing_the_client_and_opening_it_again(self, client: AsyncClient, server: FakeServer) -> None:
+        server.add(scripted_journal())
+        server.plans.append(Plan(cut_after=2, cut="silent"))
+        reader = asyncio.create_task(all_frames(client))
+        await until(lambda: server.watching)
+        await client.close()
+        async with client:
+            with pytest.raises(RuntimeError, match="closed"):
+                await reader

@@ -7,6 +7,7 @@ from typing import Any, NoReturn, cast
 
 import pytest
 from grpc_health.v1 import health_pb2
+from structlog.testing import capture_logs
 
 from queue_manager.server.rpc.calls import Context
 from queue_manager.server.rpc.health import Health
@@ -42,9 +43,13 @@ class Probed:
 
     def __init__(self) -> None:
         self.problems: dict[str, str] = {}
+        self.answering = asyncio.Event()
+        """Cleared, the problems take their time."""
+        self.answering.set()
         self.health = Health(self._problems)
 
     async def _problems(self) -> dict[str, str]:
+        await self.answering.wait()
         return dict(self.problems)
 
     async def check(self, service: str) -> tuple[int, dict[str, str]]:
@@ -127,6 +132,22 @@ async def test_once_it_is_closed_it_is_not_ready_for_good(probed: Probed) -> Non
     assert status == NOT_SERVING
     assert metadata == {"x-parts": "records,store,runner,bus", "x-unready-server": "shutting down"}
     assert not probed.health.ready
+
+
+async def test_what_is_being_looked_at_does_not_open_it_again(probed: Probed) -> None:
+    """A look that was under way when it was closed changes nothing, and says nothing."""
+    await probed.refresh(store="disk full")
+    probed.answering.clear()
+    looking = asyncio.create_task(probed.refresh())
+    await asyncio.sleep(0)
+    await probed.health.close()
+    with capture_logs() as logged:
+        probed.answering.set()
+        await looking
+    status, metadata = await probed.check("readiness")
+    assert (status, metadata["x-unready-server"]) == (NOT_SERVING, "shutting down")
+    assert not probed.health.ready
+    assert not logged
 
 
 @pytest.mark.virtual_time

@@ -124,6 +124,19 @@ async def test_a_function_that_raises_has_failed() -> None:
     assert running.said[-1]["error_message"] == "no such symbol"
 
 
+async def test_an_error_of_any_length_is_told() -> None:
+    """As much of it as the manager keeps: a broker would not take a whole record, and nobody would hear of the end."""
+    source = """
+        async def work(worker: Worker) -> None:
+            await worker.note("n" * 2_000_000)
+            raise LookupError("e" * 2_000_000)
+        run(work)
+    """
+    async with worker(source) as running:
+        assert (await running.end(), running.words) == (1, [("started", False), ("error", False), ("error", True)])
+    assert [one["error_message"] for one in running.said[1:]] == ["n" * 4096, "e" * 4096]
+
+
 async def test_an_exit_code_can_be_chosen() -> None:
     """What there is to say was said before; after the last words nothing is said."""
     source = """

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from queue_manager.client import (
     AsyncClient,
-    DeadlineExceeded,
     FailedPrecondition,
     InvalidRequest,
     NotFound,
@@ -46,9 +45,10 @@ async def start(
         response = await client.start_queue(
             payload, request_id=used_id, labels=labels, validate_only=validate_only, failure_policy=policy
         )
-    except DeadlineExceeded as e:
-        advice = f"it may have been started; to make sure, repeat with --request-id {used_id}"
-        raise DeadlineExceeded(f"{e.message}; {advice}", reason=e.reason, code=e.code) from e
+    except QueueManagerError as e:
+        if e.undecided and not validate_only:
+            e.add_note(f"it may have been started; to make sure, repeat with --request-id {used_id}")
+        raise
     if follow:
         if output is Output.TABLE:
             telling.started_id(response)

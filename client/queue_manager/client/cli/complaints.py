@@ -35,8 +35,10 @@ PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 def print_error(console: Console, error: QueueManagerError, *, server: str) -> None:
-    """Write the error to standard error; `server` is the address that was called."""
+    """Write the error to standard error, and a line for each of its notes; `server` is the address that was called."""
     _print(console, _complaint(error, console, server=server))
+    for note in getattr(error, "__notes__", ()):
+        _print(console, Text(one_line(note)))
 
 
 def print_line(console: Console, text: str) -> None:

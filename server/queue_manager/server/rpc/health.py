@@ -63,12 +63,13 @@ class Health(health.aio.HealthServicer):
     async def refresh(self) -> None:
         """Ask what is down, and set the statuses. Call it once before the server starts."""
         async with self._refreshing:  # an answer that took long must not undo a newer one
-            await self._refresh()
+            if not self._closed:
+                await self._refresh()
 
     async def _refresh(self) -> None:
-        if self._closed:
-            return
         known = await self._problems()
+        if self._closed:  # while it was asked
+            return
         if known != self._known:
             log.info("ready" if not known else "not ready", **known)
         self._known = known
