@@ -157,7 +157,10 @@ class Hub:
         return self._made[key]
 
     async def run(self, observer: Observer, random: Random) -> None:
-        """Read the server's stream until it has ended or failed for good, resuming it where it is cut."""
+        """Read the server's stream until it has ended or failed for good, resuming it where it is cut.
+
+        Raises `Failed` where it cannot be opened any more.
+        """
         pause = PAUSE
         while True:
             call = self._call(None if self._state is None else self.revision)

@@ -18,7 +18,7 @@ from queue_manager.gateway.conventions import AFTER, END, REVISION
 from queue_manager.gateway.frames import Text, Writer
 from queue_manager.gateway.hub import TRANSIENT, Hub, Observer
 from queue_manager.gateway.status import Failed
-from queue_manager.gateway.upstream import SHUTTING_DOWN, Metadata, Upstream
+from queue_manager.gateway.upstream import SHUTTING_DOWN, Metadata, Upstream, told_of_closing
 
 log = structlog.get_logger(__name__)
 
@@ -170,7 +170,10 @@ class Watches:
     async def _run(self, hub: Hub) -> None:
         self._observer.hub_opened()
         try:
-            await hub.run(self._observer, self._random)
+            with told_of_closing():
+                await hub.run(self._observer, self._random)
+        except Failed as failed:
+            hub.fail(failed.status)
         except Exception:  # whoever watches must not wait for a hub that is dead
             log.exception("a watch has failed")
             hub.fail(statuses.made(grpc.StatusCode.INTERNAL, "INTERNAL", "the gateway failed; its log says why"))
