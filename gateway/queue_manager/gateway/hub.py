@@ -123,6 +123,11 @@ class Hub:
         """Whether what comes after this revision, which the server has given, is here or will be."""
         return self._state is not None and (self._frames[0].before if self._frames else self.revision) <= revision
 
+    async def reaches(self, revision: int) -> None:
+        """Wait until it can follow this revision, or has failed."""
+        while self.failed is None and not self.can_follow(revision):
+            await self._changed.wait()
+
     def snapshot(self) -> Text:
         """The newest state, for one who begins."""
         assert self._state is not None
