@@ -98,7 +98,7 @@ async def test_a_stream_ends_with_its_deadline(web: Web, client: AsyncClient) ->
     """By an event that says so."""
     queue = (await client.start_queue(payload_of("realtime"))).queue
     url = f"{web.url}/v1/queues/{queue.queue_id}:watch"
-    async with web.session.get(url, headers={"Grpc-Timeout": "300m"}) as stream:
+    async with web.session.get(url, headers={"Grpc-Timeout": "2S"}) as stream:
         *_, last = (await stream.text()).strip().split("\n\n")
     assert last.startswith('event: ERROR\ndata: {"code":4,')
     await client.stop_queue(queue.queue_id, mode=StopMode.STOP_MODE_FORCE, wait=True)

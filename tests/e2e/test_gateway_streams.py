@@ -203,6 +203,32 @@ async def test_a_gateway_that_is_told_to_end(monkeypatch: pytest.MonkeyPatch) ->
         assert (answer.status, (await answer.json())["details"][0]["reason"]) == (503, "SHUTTING_DOWN")
 
 
+async def test_who_knows_more_than_the_gateway_is_let_in_and_told_of_its_end() -> None:
+    """As soon as the server says so, which has nothing new to tell; a reader that waits is no reason to wait."""
+
+    async def quiet(raw: bytes, context: Any) -> AsyncIterator[bytes]:
+        if not service_pb2.WatchQueueRequest.FromString(raw).HasField("after_revision"):
+            frame = service_pb2.WatchQueueResponse(kind=service_pb2.FRAME_KIND_SNAPSHOT, revision=1, revisions_merged=1)
+            yield frame.SerializeToString()
+        else:
+            await context.send_initial_metadata(())
+        await asyncio.Event().wait()
+
+    async with (
+        played(WatchQueue=grpc.unary_stream_rpc_method_handler(quiet)) as address,
+        aiohttp.ClientSession() as session,
+        asyncio.timeout(10),
+    ):
+        async with app.running(Options(port=0, server=address)) as url:
+            behind = await session.get(f"{url}/v1/queues/q:watch")
+            ahead = await session.get(f"{url}/v1/queues/q:watch?after_revision=5")
+            assert (behind.status, ahead.status) == (200, 200)
+            began = monotonic()
+        assert monotonic() - began < 2.0
+        for stream in (behind, ahead):
+            assert "SHUTTING_DOWN" in await stream.text()
+
+
 async def test_a_reader_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """With its connection, and what is buffered for it."""
     monkeypatch.setattr(streaming, "STUCK", 0.5)

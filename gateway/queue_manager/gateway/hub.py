@@ -123,6 +123,11 @@ class Hub:
         """Whether what comes after this revision, which the server has given, is here or will be."""
         return self._state is not None and (self._frames[0].before if self._frames else self.revision) <= revision
 
+    async def reaches(self, revision: int) -> None:
+        """Wait until it can follow this revision, or has failed."""
+        while self.failed is None and not self.can_follow(revision):
+            await self._changed.wait()
+
     def snapshot(self) -> Text:
         """The newest state, for one who begins."""
         assert self._state is not None
@@ -157,7 +162,10 @@ class Hub:
         return self._made[key]
 
     async def run(self, observer: Observer, random: Random) -> None:
-        """Read the server's stream until it has ended or failed for good, resuming it where it is cut."""
+        """Read the server's stream until it has ended or failed for good, resuming it where it is cut.
+
+        Raises `Failed` where it cannot be opened any more.
+        """
         pause = PAUSE
         while True:
             call = self._call(None if self._state is None else self.revision)

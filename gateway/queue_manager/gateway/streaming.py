@@ -25,7 +25,7 @@ from queue_manager.gateway.frames import RETRY, Form, Text, Writer, error_event,
 from queue_manager.gateway.problems import Malformed, NotAcceptable, Violation
 from queue_manager.gateway.scalars import Wrong, scalar
 from queue_manager.gateway.status import Failed
-from queue_manager.gateway.upstream import Metadata, Upstream
+from queue_manager.gateway.upstream import Metadata, Upstream, told_of_closing
 from queue_manager.gateway.watching import ACCEPTED, Note, Watches
 
 LAST_EVENT_ID: Final = "Last-Event-ID"
@@ -152,19 +152,20 @@ class Streams:
     async def _alone(
         self, method: Method, writer: Writer, request: Message, metadata: Metadata
     ) -> AsyncGenerator[Text | Note, None]:
-        """A stream of the server for one reader."""
+        """A stream of the server for one reader. Raises `Failed`."""
         call = self._upstream.stream(method.path, request.SerializeToString(), metadata)
         messages: AsyncIterator[Any] = aiter(call)
         first = asyncio.ensure_future(anext(messages, None))
         try:
-            await asyncio.wait({first}, timeout=ACCEPTED_WITHIN)
-            if first.done():
-                first.result()
-            yield ACCEPTED
-            raw = await first
-            while raw is not None:
-                yield writer.text(method.response.FromString(raw))
-                raw = await anext(messages, None)
+            with told_of_closing():
+                await asyncio.wait({first}, timeout=ACCEPTED_WITHIN)
+                if first.done():
+                    first.result()
+                yield ACCEPTED
+                raw = await first
+                while raw is not None:
+                    yield writer.text(method.response.FromString(raw))
+                    raw = await anext(messages, None)
         except grpc.aio.AioRpcError as error:
             raise Failed(statuses.of_call(error, server=self._upstream.server)) from error
         finally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import grpc
@@ -49,6 +50,23 @@ SHUTTING_DOWN: Final = statuses.made(
 )
 
 
+@contextmanager
+def told_of_closing() -> Iterator[None]:
+    """What becomes of a call once the connection is closed, as `Failed`.
+
+    A new one is refused by `grpc.aio.UsageError`; one in flight, or the reading of its stream, is cancelled.
+    """
+    try:
+        yield
+    except grpc.aio.UsageError:
+        raise Failed(SHUTTING_DOWN) from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise  # the client has gone
+        raise Failed(SHUTTING_DOWN) from None
+
+
 class Upstream:
     """The connection. Needs the running event loop."""
 
@@ -64,25 +82,24 @@ class Upstream:
         self._calls: dict[str, Any] = {}
 
     async def unary(self, path: str, request: bytes, metadata: Metadata, timeout: float) -> bytes:
-        """Call a method that answers once. `timeout` in seconds. Raises `grpc.aio.AioRpcError`."""
+        """Call a method that answers once. `timeout` in seconds. Raises `grpc.aio.AioRpcError`, `Failed`."""
         call = self._calls.get(path)
         if call is None:
             call = self._calls[path] = self.channel.unary_unary(path)
-        try:
+        with told_of_closing():
             answer: bytes = await call(request, metadata=metadata, timeout=timeout)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise  # the client has gone
-            raise Failed(SHUTTING_DOWN) from None  # `close` has cancelled it
         return answer
 
     def stream(self, path: str, request: bytes, metadata: Metadata, timeout: float | None = None) -> Any:
-        """Call a method that answers a stream; iterating over the call raises `grpc.aio.AioRpcError`."""
+        """Call a method that answers a stream. Raises `Failed`.
+
+        Iterating over the call raises `grpc.aio.AioRpcError`; it belongs into `told_of_closing`.
+        """
         call = self._calls.get(path)
         if call is None:
             call = self._calls[path] = self.channel.unary_stream(path)
-        return call(request, metadata=metadata, timeout=timeout)
+        with told_of_closing():
+            return call(request, metadata=metadata, timeout=timeout)
 
     async def close(self, grace: float | None = None) -> None:
         """Give calls in flight so many seconds, then cancel them, and disconnect."""

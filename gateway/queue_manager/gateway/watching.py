@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -18,7 +18,7 @@ from queue_manager.gateway.conventions import AFTER, END, REVISION
 from queue_manager.gateway.frames import Text, Writer
 from queue_manager.gateway.hub import TRANSIENT, Hub, Observer
 from queue_manager.gateway.status import Failed
-from queue_manager.gateway.upstream import SHUTTING_DOWN, Metadata, Upstream
+from queue_manager.gateway.upstream import SHUTTING_DOWN, Metadata, Upstream, told_of_closing
 
 log = structlog.get_logger(__name__)
 
@@ -65,13 +65,14 @@ class Watches:
             elif hub.can_follow(position):
                 yield ACCEPTED
             else:
-                async for item in self._lead_in(hub, method, writer, request, metadata):
-                    yield item
-                    if isinstance(item, Text):
-                        assert item.revision is not None
-                        position = item.revision
-                        if item.kind == END:
-                            return
+                async with aclosing(self._lead_in(hub, method, writer, request, metadata)) as items:
+                    async for item in items:
+                        yield item
+                        if isinstance(item, Text):
+                            assert item.revision is not None
+                            position = item.revision
+                            if item.kind == END:
+                                return
             async for each in self._frames(hub, position):
                 yield each
 
@@ -122,28 +123,46 @@ class Watches:
 
     async def _lead_in(
         self, hub: Hub, method: Method, writer: Writer, request: Message, metadata: Metadata
-    ) -> AsyncIterator[Text | Note]:
-        """A stream of one's own, from a revision that the hub does not have up to one that it has.
+    ) -> AsyncGenerator[Text | Note, None]:
+        """A stream of one's own, from a revision that the hub does not have up to one that it has; after `ACCEPTED`.
 
         Where it is cut, the hub goes on: with one frame that stands for what was missed.
         """
         call = self._upstream.stream(method.path, request.SerializeToString(), metadata)
+        messages: AsyncIterator[Any] = aiter(call)
+        arrives = asyncio.ensure_future(hub.reaches(getattr(request, AFTER)))
+        accepted = asyncio.ensure_future(call.initial_metadata())
+        coming = asyncio.ensure_future(anext(messages, None))
         began = False
         try:
-            async for raw in call:
-                message = method.response.FromString(raw)
-                if not began:
-                    began = True
-                    yield ACCEPTED
-                yield writer.text(message)
-                if hub.has_passed(getattr(message, REVISION)):
-                    return
+            with told_of_closing():
+                await _first_of(arrives, accepted, coming)
+                if call.done():  # then its metadata mean nothing: how it has ended comes with what is read
+                    await _first_of(arrives, coming)
+                if hub.failed is not None:
+                    raise hub.failed
+                if not arrives.done() and coming.done():
+                    coming.result()
+                began = True
+                yield ACCEPTED
+                while True:
+                    await _first_of(arrives, coming)
+                    if arrives.done() or (raw := coming.result()) is None:
+                        return
+                    message = method.response.FromString(raw)
+                    yield writer.text(message)
+                    if hub.has_passed(getattr(message, REVISION)):
+                        return
+                    coming = asyncio.ensure_future(anext(messages, None))
         except grpc.aio.AioRpcError as error:
             status = statuses.of_call(error, server=self._upstream.server)
             if not began or statuses.code_of(status) not in TRANSIENT:
                 raise Failed(status) from error
         finally:
             call.cancel()
+            for each in (arrives, accepted, coming):
+                each.cancel()
+            await asyncio.gather(arrives, accepted, coming, return_exceptions=True)
 
     @asynccontextmanager
     async def _hub(self, method: Method, writer: Writer, request: Message, metadata: Metadata) -> AsyncIterator[Hub]:
@@ -170,9 +189,17 @@ class Watches:
     async def _run(self, hub: Hub) -> None:
         self._observer.hub_opened()
         try:
-            await hub.run(self._observer, self._random)
+            with told_of_closing():
+                await hub.run(self._observer, self._random)
+        except Failed as failed:
+            hub.fail(failed.status)
         except Exception:  # whoever watches must not wait for a hub that is dead
             log.exception("a watch has failed")
             hub.fail(statuses.made(grpc.StatusCode.INTERNAL, "INTERNAL", "the gateway failed; its log says why"))
         finally:
             self._observer.hub_closed()
+
+
+async def _first_of(*futures: asyncio.Future[Any]) -> None:
+    """Wait until one of them is done."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -363,7 +363,8 @@ async def test_a_list_that_is_long_in_coming_is_waited_for(tab: Tab, client: Asy
     await page.clock.install()
     await page.reload()
     await asyncio.wait_for(held.wait(), 10)
-    await page.clock.fast_forward(12_000)
+    now: int = await page.evaluate("Date.now()")
+    await page.clock.pause_at(now / 1_000 + 12)  # else it would ask again before we have looked
     await expect(page.locator("#connection")).to_have_text("slow…")
     await expect(page.locator("#list-error")).to_be_hidden()
     gate.set()
@@ -389,7 +390,8 @@ async def test_it_fits(
 ) -> None:
     """Nothing sticks out, in light, in dark, and on a narrow screen; the pictures are for people to look at."""
     folder = screenshots(tmp_path)
-    await client.start_queue(payload_of("historical"), labels={"team": "research"})
+    ends = (await client.start_queue(payload_of("historical"), labels={"team": "research"})).queue.queue_id
+    runs = (await client.start_queue(payload_of("realtime"), labels={"team": "research"})).queue.queue_id
     stopped = (await client.start_queue(payload_of("realtime"))).queue.queue_id
     await client.stop_queue(stopped, wait=True, reason="a picture")
 
@@ -401,23 +403,24 @@ async def test_it_fits(
             assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
 
         await page.goto(gateway.url)
-        await expect(page.locator("#queue-rows tr")).to_have_count(2)
+        await expect(page.locator("#queue-rows tr")).to_have_count(3)
         await picture("list")
         await page.locator("#start-open").click()
         await page.locator("#start-check").click()
         await expect(page.locator("#start-outcome")).to_contain_text("It would launch")
         await picture("start", whole=False)
         await page.keyboard.press("Escape")
-        await page.get_by_role("link", name="api-candles").click()
+        await page.get_by_role("link", name=runs).click()
         await reaches(page, "RUNNING")
         await page.locator(".opener").first.click()
         await picture("queue")
         await page.locator("#stop-open").click()
         await picture("stop", whole=False)
         await page.keyboard.press("Escape")
-        await page.goto(f"{gateway.url}/#/queues/{stopped}")
-        await reaches(page, "STOPPED")
-        await picture("stopped")
+        for queue, state in ((stopped, "STOPPED"), (ends, "FINISHED")):
+            await page.goto(f"{gateway.url}/#/queues/{queue}")
+            await reaches(page, state)
+            await picture(state.lower())
 
 
 def payload_of(name: str) -> dict[str, object]:

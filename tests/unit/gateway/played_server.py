@@ -18,9 +18,10 @@ ENDED = queue_pb2.QUEUE_STATE_FINISHED
 class Call:
     """A stream, as `grpc.aio` has it."""
 
-    def __init__(self, server: PlayedServer, request: service_pb2.WatchQueueRequest) -> None:
+    def __init__(self, server: PlayedServer, request: service_pb2.WatchQueueRequest, odd: str) -> None:
         """Nothing is sent yet."""
         self._server = server
+        self._odd = odd
         self._request = request
         self.cancelled = False
         self._answered = asyncio.Event()
@@ -45,8 +46,11 @@ class Call:
 
     async def _until_done(self) -> AsyncIterator[bytes]:
         try:
-            async for frame in self._frames():
-                yield frame
+            if self._odd == "deaf":
+                await asyncio.Event().wait()
+            elif self._odd != "mute":
+                async for frame in self._frames():
+                    yield frame
         finally:
             self._done = True
             self._answered.set()
@@ -104,6 +108,8 @@ class PlayedServer:
         """History begins after this revision."""
         self.ended = False
         self.away = False
+        self.odd = ""
+        """What the next stream is: `mute`, it ends without a frame; `deaf`, it is not even accepted."""
         self.refusal: grpc.aio.AioRpcError | None = None
         self.open: set[Call] = set()
         self.calls: list[tuple[service_pb2.WatchQueueRequest, Metadata]] = []
@@ -117,7 +123,8 @@ class PlayedServer:
         assert path == "/queue_manager.v1.QueueManager/WatchQueue"
         read = service_pb2.WatchQueueRequest.FromString(request)
         self.calls.append((read, metadata))
-        return Call(self, read)
+        odd, self.odd = self.odd, ""
+        return Call(self, read, odd)
 
     def refuse_if_away(self) -> None:
         """Nobody answers where there is no server."""

@@ -40,6 +40,7 @@ class Reader:
     frames: list[tuple[str, int, int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failed: Failed | None = None
+    accepted: bool = False
 
     @property
     def revision(self) -> int:
@@ -57,6 +58,7 @@ class Reader:
         try:
             async with aclosing(watches.follow(ENDPOINT.method, ENDPOINT.writer, request, metadata)) as items:
                 assert await anext(items) == ACCEPTED
+                self.accepted = True
                 async for item in items:
                     if isinstance(item, str):
                         self.notes.append(item)
@@ -259,6 +261,88 @@ async def test_a_server_that_restarts_is_not_seen(world: World) -> None:
     assert {call.after_revision for call, _ in world.server.calls[1:]} == {2}
     assert world.metrics._resumed._value.get() >= 3  # and no more than one in half a second or so
     assert len(world.server.calls) < 40
+
+
+async def test_who_knows_more_than_the_others_is_let_in_at_once(world: World) -> None:
+    """The server is back, and the hub has not tried again yet: it goes on from there with the others."""
+    await away_for_long(world)
+    world.server.change(by=3)
+    world.server.go(away=False)
+    ahead = Reader(after=4)
+    await world.begin(ahead)
+    assert ahead.accepted
+    assert len(world.server.open) == 1  # its own: the hub still waits
+    await asyncio.sleep(5.0)
+    assert len(world.server.open) == 1  # the hub's: nothing had to happen for that
+    world.server.change()
+    world.server.end()
+    await world.finish()
+    assert [frame[:2] for frame in ahead.frames] == [("UPDATE", 5), ("END", 5)]
+
+
+async def test_who_knows_more_is_told_of_changes_before_the_others(world: World) -> None:
+    """By a stream of its own, while the hub waits; nothing comes twice."""
+    await away_for_long(world)
+    world.server.change(by=3)
+    world.server.go(away=False)
+    ahead = Reader(after=4)
+    await world.begin(ahead)
+    world.server.change()
+    await asyncio.sleep(0.01)
+    assert [frame[:2] for frame in ahead.frames] == [("UPDATE", 5)]
+    await asyncio.sleep(5.0)
+    world.server.end()
+    await world.finish()
+    assert [frame[:2] for frame in ahead.frames] == [("UPDATE", 5), ("END", 5)]
+
+
+async def test_who_is_led_in_while_the_gateway_shuts_down(world: World) -> None:
+    """Is told so at once, though its own stream goes on."""
+    await away_for_long(world)
+    world.server.change(by=3)
+    world.server.go(away=False)
+    ahead = Reader(after=4)
+    await world.begin(ahead)
+    world.watches.end()
+    await asyncio.sleep(0.01)
+    assert ahead.failed is not None
+    assert "shutting down" in str(ahead.failed)
+    assert not world.server.open
+
+
+async def test_who_knows_more_where_nobody_has_said_so(world: World) -> None:
+    """A server that is slow to accept a stream: what the hub hears by then is enough."""
+    await away_for_long(world)
+    world.server.change(by=3)
+    world.server.go(away=False)
+    world.server.odd = "deaf"
+    ahead = Reader(after=4)
+    await world.begin(ahead)
+    assert not ahead.accepted
+    await asyncio.sleep(5.0)
+    assert ahead.accepted
+    world.server.end()
+    await world.finish()
+    assert [frame[:2] for frame in ahead.frames] == [("END", 4)]
+
+
+async def test_a_stream_of_ones_own_that_ends_without_a_word(world: World) -> None:
+    """The others' is gone on with, and no frame of it is taken for the word that was missing."""
+    world.server.change(by=30)
+    await world.begin(Reader())
+    world.server.odd = "mute"
+    back = Reader(after=3)
+    await world.begin(back)
+    assert back.frames == [("RESYNC", 31, 28, "state 31")]
+
+
+async def away_for_long(world: World) -> None:
+    """The server has been away, so that the hub pauses for seconds between its attempts."""
+    await world.begin(Reader())
+    world.server.go(away=True)
+    attempts = len(world.server.calls) + 6
+    while len(world.server.calls) < attempts:  # noqa: ASYNC110 - virtual time
+        await asyncio.sleep(0.01)
 
 
 async def test_silence_is_filled(world: World) -> None:

@@ -37,9 +37,9 @@ export class QueuePage {
     byId("queue-progress").prepend(this.#progress);
     this.#stop.addEventListener("click", () => this.#queue && listener.onStop(this.#queue));
     document.addEventListener("visibilitychange", () => {
-      clearTimeout(this.#unseen);
-      if (document.hidden) this.#unseen = setTimeout(() => this.#watch?.pause(), UNSEEN);
-      else this.#watch?.open();
+      this.#pauseIfUnseen();
+      if (!document.hidden) this.#watch?.open();
+      else if (this.#drawing) this.#drawUnseen(); // what it waits for may never come
     });
   }
 
@@ -63,6 +63,7 @@ export class QueuePage {
     });
     this.#watch = watch;
     watch.open();
+    this.#pauseIfUnseen(); // a tab that was opened in the background is not told that it is hidden
   }
 
   close() {
@@ -78,6 +79,11 @@ export class QueuePage {
 
   focus() {
     byId("queue-title").focus();
+  }
+
+  #pauseIfUnseen() {
+    clearTimeout(this.#unseen);
+    if (document.hidden) this.#unseen = setTimeout(() => this.#watch?.pause(), UNSEEN);
   }
 
   /**
@@ -97,12 +103,18 @@ export class QueuePage {
   #drawSoon() {
     if (this.#drawing) return;
     this.#drawing = true;
-    const draw = () => {
-      this.#drawing = false;
-      if (this.#watch && this.#undrawn.length) this.#draw(this.#watch);
-    };
-    if (document.hidden) setTimeout(draw, 100); // nothing is painted, but the title still tells
-    else requestAnimationFrame(draw);
+    if (document.hidden) this.#drawUnseen();
+    else requestAnimationFrame(() => this.#drawAll());
+  }
+
+  /** Nothing is painted then, but the title still tells. */
+  #drawUnseen() {
+    setTimeout(() => this.#drawAll(), 100);
+  }
+
+  #drawAll() {
+    this.#drawing = false;
+    if (this.#watch && this.#undrawn.length) this.#draw(this.#watch);
   }
 
   /**

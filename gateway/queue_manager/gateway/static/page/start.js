@@ -14,9 +14,16 @@ export class StartDialog {
   /** What was edited, by example: a choice of another one loses nothing. @type {Map<string, string>} */
   #drafts = new Map();
   #chosen = "";
+  /** The example that the text in the box began as; none while it is awaited. */
+  #loaded = "";
   #busy = false;
-  /** The request that was sent last, and the id that it had: sent again it is the same, and starts nothing twice. */
-  #sent = { text: "", requestId: "" };
+  /**
+   * The request that was sent last, and the id that it had: sent again it is the same, and starts nothing twice. It
+   * outlives the dialog, because its answer may, too.
+   */
+  #sent = { text: "", requestId: "", started: false };
+  /** Counts the openings: what was asked in an earlier one is told to nobody. */
+  #turn = 0;
 
   /**
    * @param {(queueId: string) => void} onStarted
@@ -40,30 +47,33 @@ export class StartDialog {
   }
 
   open() {
+    this.#turn += 1;
+    this.#setBusy(false);
     tell(this.#outcome);
-    this.#sent = { text: "", requestId: "" };
+    if (this.#sent.started) this.#sent = { text: "", requestId: "", started: false };
     this.#dialog.showModal();
-    if (!this.#chosen) this.#choose("historical");
+    if (!this.#loaded && !this.#text.value) this.#choose(this.#chosen || "historical");
   }
 
   /**
    * @param {string} name
    */
   async #choose(name) {
-    if (this.#chosen) this.#drafts.set(this.#chosen, this.#text.value);
+    if (this.#loaded) this.#drafts.set(this.#loaded, this.#text.value);
+    this.#loaded = "";
     this.#chosen = name;
     for (const radio of this.#dialog.querySelectorAll("input[name=example]")) radio.checked = radio.value === name;
     tell(this.#outcome);
-    let draft = this.#drafts.get(name);
-    if (draft === undefined) {
-      try {
-        draft = await example(name);
-      } catch (error) {
-        draft = "";
-        tellError(this.#outcome, error);
-      }
+    this.#text.value = "";
+    const awaited = () => this.#chosen === name && !this.#loaded;
+    try {
+      const text = this.#drafts.get(name) ?? (await example(name));
+      if (!awaited()) return;
+      this.#text.value = text;
+      this.#loaded = name;
+    } catch (error) {
+      if (awaited()) tellError(this.#outcome, error);
     }
-    if (this.#chosen === name) this.#text.value = draft;
   }
 
   /**
@@ -82,26 +92,31 @@ export class StartDialog {
       tellError(this.#outcome, error);
       return;
     }
-    if (this.#sent.text !== text) this.#sent = { text, requestId: newRequestId() };
+    if (this.#sent.text !== text) this.#sent = { text, requestId: newRequestId(), started: false };
+    const sent = this.#sent;
+    const turn = this.#turn;
+    const waits = () => turn === this.#turn && this.#dialog.open;
     this.#setBusy(true);
     try {
+      const [field, value] = validateOnly ? ["validate_only", true] : ["request_id", sent.requestId];
+      const answer = await startQueue(withField(text, request, field, value));
+      sent.started ||= !validateOnly && !valueOf(request, "validate_only");
+      if (!waits()) return;
       if (validateOnly) {
-        this.#tellPlan(await startQueue(withField(text, request, "validate_only", true)));
+        this.#tellPlan(answer);
+      } else if (!sent.started) {
+        tell(this.#outcome, h("p", {}, "It is in order. Nothing was started: the request has validate_only."));
       } else {
-        const { queue } = await startQueue(withField(text, request, "request_id", this.#sent.requestId));
-        if (valueOf(request, "validate_only")) {
-          tell(this.#outcome, h("p", {}, "It is in order. Nothing was started: the request has validate_only."));
-          return;
-        }
         this.#dialog.close();
-        this.onStarted(queue.queue_id);
+        this.onStarted(answer.queue.queue_id);
       }
     } catch (error) {
+      if (!waits()) return;
       const twice = has(request, "request_id") && !valueOf(request, "request_id"); // it was left empty: nothing tells them apart
       const advice = twice ? "Look at the list before you press Start again" : "Press Start again: it is not started twice";
       tellError(this.#outcome, error, validateOnly ? "Nothing was started." : `Maybe it has been started. ${advice}.`);
     } finally {
-      this.#setBusy(false);
+      if (turn === this.#turn) this.#setBusy(false);
     }
   }
 

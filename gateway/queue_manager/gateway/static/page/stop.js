@@ -11,6 +11,8 @@ export class StopDialog {
   #outcome = byId("stop-outcome");
   #queueId = "";
   #busy = false;
+  /** Counts the openings: an answer that comes later is not about the queue that is asked about now. */
+  #turn = 0;
 
   constructor() {
     byId("stop-cancel").addEventListener("click", () => this.#dialog.close());
@@ -24,6 +26,8 @@ export class StopDialog {
    * @param {any} queue
    */
   open(queue) {
+    this.#turn += 1;
+    this.#setBusy(false);
     this.#queueId = queue.queue_id;
     const stopping = stateName(queue.state) === "STOPPING";
     setText(byId("stop-title"), stopping ? "It is being stopped. Stop it by force?" : "Stop this queue?");
@@ -37,18 +41,25 @@ export class StopDialog {
 
   async #send() {
     if (this.#busy) return;
-    this.#busy = true;
-    this.#dialog.setAttribute("aria-busy", "true");
+    this.#setBusy(true);
+    const turn = this.#turn;
     const mode = this.#dialog.querySelector("input[name=mode]:checked").value;
     try {
       await stopQueue(this.#queueId, { mode, reason: this.#reason.value.trim() });
-      this.#dialog.close();
+      if (turn === this.#turn) this.#dialog.close();
     } catch (error) {
-      tellError(this.#outcome, error, "Press Stop again: stopping twice does no harm.");
+      if (turn === this.#turn) tellError(this.#outcome, error, "Press Stop again: stopping twice does no harm.");
     } finally {
-      this.#busy = false;
-      this.#dialog.setAttribute("aria-busy", "false");
+      if (turn === this.#turn) this.#setBusy(false);
     }
+  }
+
+  /**
+   * @param {boolean} busy
+   */
+  #setBusy(busy) {
+    this.#busy = busy;
+    this.#dialog.setAttribute("aria-busy", String(busy));
   }
 
   /**
