@@ -61,7 +61,7 @@ class Client:
         self._broker = broker
         self._listener: Any = None
         self._client = SimpleNamespace(close=self._nothing)
-        self._coordinator = SimpleNamespace()
+        self._coordinator: Any = SimpleNamespace()
         broker.clients += 1
         broker.client = self
 
@@ -397,6 +397,20 @@ async def test_the_end_comes_also_while_the_group_is_being_rebalanced(monkeypatc
         await until(lambda: read.consumer.problem == "")
         broker.rebalancing = True
         await until(lambda: "has not given us partitions" in read.consumer.problem)
+
+
+async def test_the_end_comes_also_while_a_client_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped all the same."""
+    broker = Broker()
+
+    async def start(client: Client) -> None:
+        client._coordinator = None
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Client, "start", start)
+    async with reading(broker, monkeypatch) as read:
+        await until(lambda: broker.clients == 1)
+    assert (broker.stopped, read.events) == (1, [])
 
 
 async def test_what_is_done_is_done_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:

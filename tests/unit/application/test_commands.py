@@ -128,6 +128,17 @@ async def test_a_start_that_breaks_rules_is_rejected_with_all_of_them(commanded:
     assert commanded.queues == []
 
 
+@pytest.mark.parametrize("given", [{}, {"request_id": None}, {"request_id": ""}, {"requestId": None}])
+async def test_a_start_without_an_id_that_is_read_again_starts_nothing_twice(
+    commanded: Commanded, given: dict[str, Any]
+) -> None:
+    """Its place in the topic stands in for one; null and empty are none."""
+    for _ in range(2):
+        said = await commanded.told({"command": "start", **payload(), **given}, position=7)
+        assert said["request_id"] == f"queue-control:3:7:{WRITTEN}"
+    assert len(commanded.queues) == 1
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

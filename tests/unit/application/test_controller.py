@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,9 @@ import pytest
 
 from queue_manager.server.application.core import Core
 from queue_manager.server.application.ports import Message, WorkerCommand
-from queue_manager.server.domain.model import Queue, StopMode
+from queue_manager.server.domain.launch import LaunchSpec
+from queue_manager.server.domain.model import JobState, Queue, Reason, StopMode
+from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
 from queue_manager.server.domain.request import JobRequest, StartRequest
 from tests.unit.application import EPOCH, Bus, Runner, Store, core
 
@@ -19,13 +22,13 @@ pytestmark = pytest.mark.virtual_time
 
 
 @asynccontextmanager
-async def running(bus: Bus, runner: Runner) -> AsyncIterator[tuple[Core, Queue]]:
-    """A core at work, with a queue that runs."""
+async def running(bus: Bus, runner: Runner, **fields: float) -> AsyncIterator[tuple[Core, Queue]]:
+    """A core at work, with a queue that was started five seconds ago. `fields`: of its request."""
     found = core(Store(), runner, bus)
     task = asyncio.create_task(found.run())
     await found.ready.wait()
     jobs = [JobRequest(target="loader-producer", type="api_trades")]
-    request = StartRequest(symbol="BTCUSDT", time_range="2024-06-01:2024-06-01", requests=jobs)
+    request = StartRequest(symbol="BTCUSDT", time_range="2024-06-01:2024-06-01", requests=jobs, **fields)
     queue = (await found.service.start(request, requested_by="ada")).queue
     await asyncio.sleep(5)
     yield found, queue
@@ -63,3 +66,70 @@ async def test_workers_are_deleted_at_the_deadline_though_the_bus_hangs() -> Non
         assert len(runner.workers) == 1
         await asyncio.sleep(5)
         assert runner.workers == {}
+
+
+class Starting(Runner):
+    """Workers wait until they are let run."""
+
+    async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+        """See `ports.Runner`."""
+        status = await super().launch(spec)
+        assert isinstance(status, WorkerStatus)
+        return self.let(spec.key.name, Phase.WAITING)
+
+    def let(self, name: str, phase: Phase) -> WorkerStatus:
+        """It waits, or runs."""
+        self.workers[name] = dataclasses.replace(self.workers[name], phase=phase, start_time=None)
+        return self.workers[name]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["an outage", "and a restart"])
+async def test_a_worker_that_started_in_time_unseen_is_let_live(again: bool) -> None:
+    """While its runner could not be asked its time to start went by; how it stands is seen before that is judged."""
+    bus, runner = Bus(), Starting()
+    async with running(bus, runner, start_timeout=30.0) as (found, queue):
+        assert found.records.live[queue.queue_id].queue.jobs[0].status.state is JobState.STARTING
+        (name,) = runner.workers
+        runner.let(name, Phase.RUNNING)
+        runner.down = True
+        if again:
+            found.controller.reloaded(found.records.live[queue.queue_id].queue)
+        await asyncio.sleep(90)
+        runner.down = False
+        await asyncio.sleep(90)
+        assert found.records.live[queue.queue_id].queue.jobs[0].status.state is JobState.RUNNING
+        assert list(runner.workers) == [name]
+
+
+async def test_a_worker_that_does_not_start_is_ended_once_its_runner_can_be_asked() -> None:
+    """It was seen to wait still."""
+    bus, runner = Bus(), Starting()
+    async with running(bus, runner, start_timeout=30.0) as (found, queue):
+        runner.down = True
+        await asyncio.sleep(90)
+        assert len(runner.workers) == 1
+        runner.down = False
+        await asyncio.sleep(90)
+        (job,) = (await found.service.get(queue.queue_id)).jobs
+        assert job.status.reason is not None
+        assert (job.status.state, job.status.reason.code) == (JobState.FAILED, Reason.START_TIMEOUT)
+
+
+async def test_a_stop_does_not_judge_a_worker_whose_last_word_cannot_be_read_yet() -> None:
+    """It waits as it would have without the stop: the word decides."""
+    bus, runner = Bus(), Runner()
+    async with running(bus, runner) as (found, queue):
+        bus.heard = 0.0
+        (name,) = runner.workers
+        now = EPOCH + asyncio.get_running_loop().time()
+        runner.workers[name] = dataclasses.replace(runner.workers[name], phase=Phase.ENDED, exit_code=0, end_time=now)
+        runner.wake(queue.queue_id)
+        await asyncio.sleep(20)
+        stop = found.service.stop(queue.queue_id, mode=StopMode.GRACEFUL, grace_period=60, reason="", by="ada")
+        assert not (await stop).ended
+        said = {"queue_id": queue.queue_id, "status": "error", "finished": True, "error_message": "disk full"}
+        assert bus.receiver is not None
+        await bus.receiver.telemetry([Message(json.dumps(said).encode(), now, "events/0@1", 7)])
+        (job,) = (await found.service.get(queue.queue_id)).jobs
+        assert job.status.reason is not None
+        assert (job.status.state, job.status.reason.message) == (JobState.FAILED, "disk full")

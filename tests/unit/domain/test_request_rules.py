@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.catalogue import Catalogue, Parameter, Target, TargetType
 from queue_manager.server.domain.errors import Violation
 from queue_manager.server.domain.model import Lifetime
-from queue_manager.server.domain.request import JobRequest, StartRequest
+from queue_manager.server.domain.request import MAX_REQUESTS, JobRequest, StartRequest
 from tests.unit.domain.samples import accepted, job, start, violations
 
 
@@ -295,3 +297,13 @@ def _archive() -> Catalogue:
     """An operator's catalogue: a target without an image that requires a parameter."""
     kind = TargetType(name="archive", lifetime=Lifetime.FINITE)
     return Catalogue.of([Target(name="archiver", types=(kind,), parameters=(Parameter(name="note", required=True),))])
+
+
+def test_a_request_that_is_far_too_long_is_refused_without_much_work() -> None:
+    """It fits into a message, and every call waits while it is checked."""
+    gates = [f"nobody-{number}" for number in range(MAX_REQUESTS)]
+    jobs = [job(depends_on=gates)] * MAX_REQUESTS + [job()] * 100_000
+    began = time.process_time()
+    found = violations(start(*jobs))
+    assert "split the queue" in found["requests"]
+    assert time.process_time() - began < 5  # seconds of our own; a search among all of them for each gate takes a minute

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from queue_manager.server.domain.model import FailurePolicy, JobState, Lifetime, QueueState, Reads, Reason, StateReason
-from queue_manager.server.domain.observation import Lag, Phase
+from queue_manager.server.domain.model import (
+    FailurePolicy,
+    JobState,
+    Lifetime,
+    QueueState,
+    Reads,
+    Reason,
+    StateReason,
+    StopMode,
+)
+from queue_manager.server.domain.observation import Lag, Phase, StopRequested
 from tests.unit.domain.play import TIMINGS, Play, running, spec
 
 FINITE, ENDLESS, DRAINS = Lifetime.FINITE, Lifetime.ENDLESS, Lifetime.DRAINS
@@ -371,3 +380,100 @@ def test_a_deletion_that_the_manager_asked_for_is_not_a_loss() -> None:
     play.stop()
     play.gone("a")
     assert of(play) == (JobState.STOPPED, Reason.STOPPED_BY_USER)
+
+
+# --- What comes out of order -------------------------------------------------------------------------------------------
+
+NOTE = ("error", {"error": "cannot write"})
+LOADING: tuple[str, dict[str, str]] = ("loading", {})
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize(
+    ("said", "verdict"), [((NOTE, LOADING), JobState.FINISHED), ((LOADING, NOTE), JobState.FAILED)]
+)
+def test_the_last_word_is_the_last_that_was_said(
+    said: tuple[tuple[str, dict[str, str]], ...], verdict: JobState, order: tuple[int, int]
+) -> None:
+    """A worker's messages have no key, so they come by several partitions, in any order."""
+    play = running(spec("a"))
+    for place in order:
+        status, fields = said[place]
+        play.says("a", status, time=play.now + place, **fields)
+    play.exits("a", 0)
+    assert play["a"].state is verdict
+
+
+def test_an_error_that_is_final_stands_whenever_it_comes() -> None:
+    """Work that goes on after it takes nothing back, nor does a later note change its text."""
+    play = running(spec("a"))
+    play.says("a", "loading", time=play.now + 2)
+    play.says("a", "error", final=True, error="disk full", time=play.now + 1)
+    play.says("a", "error", error="and more", time=play.now + 3)
+    play.exits("a", 0)
+    assert play["a"].reason == StateReason(code=Reason.WORKER_ERROR, message="disk full")
+
+
+def test_a_worker_that_obeys_when_its_time_is_out_has_not_finished() -> None:
+    """The runner ended it before the manager had decided to."""
+    play = running(spec("a", timeout=60.0))
+    play.wait(59.9)
+    play.says("a", "finished", final=True)
+    play.now += 0.1
+    play.exits("a", 0, reason=StateReason(code=Reason.DEADLINE_EXCEEDED, message="it ran longer than 60 s"))
+    assert of(play) == (JobState.FAILED, Reason.DEADLINE_EXCEEDED)
+
+
+# --- A stop that workers hear first ------------------------------------------------------------------------------------
+
+
+def interrupted(play: Play, *, after: float) -> None:
+    """The worker stops, and says so; what it says comes another way."""
+    play.now += after
+    play.says("a", "interrupted", final=True)
+    play.exits("a", 0, telemetry_complete=False)
+
+
+def asked(play: Play, at: float) -> None:
+    """A stop on the topic of commands, which workers read, too."""
+    play.observe(StopRequested(mode=StopMode.GRACEFUL, grace_period=30.0, reason="", by="bob", asked_at=at))
+
+
+@ANY_LIFETIME
+@pytest.mark.parametrize("seen_first", [True, False])
+def test_a_worker_that_heard_the_stop_before_the_manager_was_stopped(lifetime: Lifetime, seen_first: bool) -> None:
+    """Whichever of both the manager sees first."""
+    play = running(spec("a", lifetime))
+    sent = play.now
+    if seen_first:
+        interrupted(play, after=0.3)
+        assert play["a"].state is JobState.RUNNING
+        play.now += 0.1
+        asked(play, sent)
+    else:
+        play.now += 0.4
+        asked(play, sent)
+        play.says("a", "interrupted", final=True)
+        play.exits("a", 0, end_time=sent + 0.3, telemetry_complete=False)
+    assert of(play) == (JobState.STOPPED, Reason.STOPPED_BY_USER)
+    assert play.state is QueueState.STOPPED
+
+
+def test_a_worker_that_had_ended_before_a_stop_was_asked_for_keeps_its_verdict() -> None:
+    """It was not stopped by it."""
+    play = running(spec("a"))
+    interrupted(play, after=0.0)
+    play.now += 1.0
+    asked(play, play.now)
+    play.wait(TIMINGS.verdict_grace)
+    assert of(play) == (JobState.FAILED, Reason.INTERRUPTED)
+
+
+def test_an_interruption_that_nobody_asked_for_is_a_failure_after_a_moment() -> None:
+    """A stop that the worker has heard may be on its way to the manager."""
+    play = running(spec("a"))
+    interrupted(play, after=1.0)
+    play.wait(TIMINGS.verdict_grace - 0.1)
+    assert play["a"].state is JobState.RUNNING
+    play.wait(0.1)
+    assert of(play) == (JobState.FAILED, Reason.INTERRUPTED)

@@ -35,6 +35,9 @@ NO_PART_OF_AN_ID: Final = re.compile(r"[^A-Za-z0-9._:-]+")
 SKEW: Final = 1.0
 """Seconds by which the clock of whoever sends a command may be behind ours."""
 
+REQUEST_ID: Final = ("request_id", "requestId")
+"""How a start names its id; JSON of a message may have either."""
+
 BY: Final = "queue-control"
 """Who asked, where a message does not say."""
 
@@ -103,7 +106,7 @@ class Commands:
         """Do it; what there is to say of it. Raises `QueueManagerError` where it is not done."""
         match command.kind:
             case CommandKind.START:
-                request = self.parse({"request_id": command_id, **command.request})
+                request = self.parse(_with_id(command, command_id))
                 started = await self._service.start(request, requested_by=BY)
                 return {
                     "queue_id": started.queue.queue_id,
@@ -126,7 +129,9 @@ class Commands:
         every = command.queue_id in EVERY_QUEUE
         wanted = self._live_before(sent_at) if every else [command.queue_id]
         for queue_id in wanted:
-            await self._service.stop(queue_id, mode=command.mode, grace_period=None, reason=command.reason, by=BY)
+            await self._service.stop(
+                queue_id, mode=command.mode, grace_period=None, reason=command.reason, by=BY, asked_at=sent_at
+            )
         return {"queues": len(wanted)} if every else {}
 
     def _live_before(self, sent_at: float) -> list[str]:
@@ -143,8 +148,15 @@ def _named(command: Command, command_id: str) -> Mapping[str, object]:
     """By what whoever wrote a start finds what became of it, also where it is rejected."""
     if command.kind is not CommandKind.START:
         return {}
-    given = command.request.get("request_id", command_id)
+    given = next((command.request[name] for name in REQUEST_ID if command.request.get(name)), command_id)
     return {"request_id": cut(given) if isinstance(given, str) else command_id}
+
+
+def _with_id(command: Command, command_id: str) -> Mapping[str, object]:
+    """What is to be started: without an id of its own, null and empty ones among them, by the command's."""
+    given = command.request.items()
+    request = {name: value for name, value in given if name not in REQUEST_ID or not (value is None or value == "")}
+    return request if any(name in request for name in REQUEST_ID) else {**request, "request_id": command_id}
 
 
 def _id_of(message: Message) -> str:

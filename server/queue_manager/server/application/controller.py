@@ -109,12 +109,13 @@ class Controller:
         queue, todo, applied = record.queue, Plan(), self._clock.now()
         if not queue.ended:
             if queue_id in self._recovered:
-                queue = await self._apply(queue_id, [Recovered()])
+                queue = await self._apply(queue_id, [Recovered()], looked=False)
                 self._recovered.discard(queue_id)
             try:
                 seen = await self._observe(queue)
             except Unavailable as error:
-                await self._apply(queue_id, _delayed(queue, filter(is_due, live(queue)), error.message))
+                waiting = _delayed(queue, filter(is_due, live(queue)), error.message)
+                await self._apply(queue_id, waiting, looked=False)
                 raise
             applied = self._clock.now()
             queue = await self._apply(queue_id, seen)
@@ -150,13 +151,16 @@ class Controller:
         keys = [worker_key(queue, job) for job in live(queue) if job.status.launch_unsure or not is_due(job)]
         return await self._runner.observe(keys) if keys else ()
 
-    async def _apply(self, queue_id: str, observations: Sequence[Observation]) -> Queue:
-        """Write what was observed, with all that was said meanwhile and all that follows from both."""
+    async def _apply(self, queue_id: str, observations: Sequence[Observation], *, looked: bool = True) -> Queue:
+        """Write what was observed, with all that was said meanwhile and all that follows from both.
+
+        `looked`: see `lifecycle.advance`.
+        """
         assert self._intake is not None
         heard = self._bus.heard_until()  # first, so that the batch has what was said until then
         batch = self._intake.take(queue_id)
         try:
-            record = await self._records.change(queue_id, self._transition(observations, batch, heard))
+            record = await self._records.change(queue_id, self._transition(observations, batch, heard, looked))
         except NotFound:
             if batch is not None:
                 self._intake.stored(batch)
@@ -169,7 +173,9 @@ class Controller:
             self._intake.stored(batch)
         return record.queue
 
-    def _transition(self, observations: Sequence[Observation], batch: Batch | None, heard: float) -> Transition:
+    def _transition(
+        self, observations: Sequence[Observation], batch: Batch | None, heard: float, looked: bool
+    ) -> Transition:
         assert self._outbox is not None
         outbox = self._outbox
 
@@ -179,7 +185,9 @@ class Controller:
                 queue = reduce(queue, Heard(batch.reports), now=now, timings=timings)
             for observation in observations:
                 queue = reduce(queue, observation, now=now, timings=timings)
-            queue = advance(queue, now=now, timings=timings, spec_hash=self._launch_specs.hash_of, heard=heard)
+            queue = advance(
+                queue, now=now, timings=timings, spec_hash=self._launch_specs.hash_of, heard=heard, looked=looked
+            )
             if queue is before or queue == before:
                 return before
             return replace(queue, published_revision=outbox.published(queue))  # costs no write of its own

@@ -7,6 +7,7 @@ in a task of its own.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -92,15 +93,27 @@ class QueueService:
         reason: str,
         by: str,
         wait: float | None = None,
+        asked_at: float | None = None,
     ) -> Queue:
-        """Record the wish to stop a queue; with `wait`, wait up to so many seconds until it has ended."""
+        """Record the wish to stop a queue; with `wait`, wait up to so many seconds until it has ended.
+
+        `asked_at`: see `StopRequested`.
+        """
         grace = self._timings.stop_grace if grace_period is None else grace_period
-        wish = StopRequested(mode=mode, grace_period=grace, reason=reason, by=by)
+        wish = StopRequested(mode=mode, grace_period=grace, reason=reason, by=by, asked_at=asked_at)
 
         def transition(queue: Queue) -> Queue:
             now = self._clock.now()
             queue = reduce(queue, wish, now=now, timings=self._timings)
-            return advance(queue, now=now, timings=self._timings, spec_hash=self._launch_specs.hash_of)
+            # How its workers stand, and what they have said since, is for the next step to see.
+            return advance(
+                queue,
+                now=now,
+                timings=self._timings,
+                spec_hash=self._launch_specs.hash_of,
+                heard=-math.inf,
+                looked=False,
+            )
 
         # Each wish has its own event, with its own reason: also one that hastens a stop under way, whose reason stays.
         message = cut(f"{mode} stop requested by {by}" + (f": {reason}" if reason else ""))

@@ -71,16 +71,25 @@ def reduce(queue: Queue, observation: Observation, *, now: float, timings: Timin
             return _stop_requested(queue, observation, now, timings)
 
 
-def advance(queue: Queue, *, now: float, timings: Timings, spec_hash: SpecHash, heard: float = math.inf) -> Queue:
+def advance(
+    queue: Queue,
+    *,
+    now: float,
+    timings: Timings,
+    spec_hash: SpecHash,
+    heard: float = math.inf,
+    looked: bool = True,
+) -> Queue:
     """The queue after everything that follows from its record and the time. `spec_hash` names what would be launched.
 
-    `heard`: what workers have said up to then has been taken in.
+    `heard`: what workers have said up to then has been taken in. `looked`: how they stand has just been seen; else one of
+    them may have got further than its record, also in time.
     """
     if queue.ended:
         return queue
     patience = math.inf if queue.status.stop is None else queue.status.stop.deadline
     queue = with_jobs(queue, [_conclude_if_due(job, now, timings, heard, patience) for job in queue.jobs])
-    queue = apply_limits(queue, now=now, timings=timings)
+    queue = apply_limits(queue, now=now, timings=timings, looked=looked)
     queue = apply_policy(queue, now=now, timings=timings)
     queue = apply_gates(queue, now=now, spec_hash=spec_hash)
     return derive_state(queue, now=now)
@@ -127,7 +136,7 @@ def _seen(job: Job, seen: WorkerStatus, now: float, timings: Timings) -> JobStat
         runner = seen.ref or status.runner
         status = replace(status, state=JobState.RUNNING, reason=None, start_time=start, runner=runner)
     if seen.phase is Phase.ENDED:
-        if status.ending is not None and seen.end_time is not None and seen.end_time < status.ending.time:
+        if status.ending is not None and seen.end_time is not None and seen.end_time < status.ending.since:
             status = replace(status, ending=None)  # it had ended by itself before that was decided
         if status.worker_end_time is None:
             status = replace(status, worker_end_time=now, exit_code=seen.exit_code, exit_reason=seen.reason)
@@ -167,7 +176,8 @@ def _conclude_if_due(job: Job, now: float, timings: Timings, heard: float, patie
     status = job.status
     if job.ended or status.worker_end_time is None:
         return job
-    nothing_to_wait_for = status.exit_code != 0 or bool(status.words.final)
+    unexplained = status.words.interrupted and status.ending is None  # a stop that it has heard may be on its way to us
+    nothing_to_wait_for = status.exit_code != 0 or (bool(status.words.final) and not unexplained)
     due = status.worker_end_time + timings.verdict_grace
     if heard < status.worker_end_time:
         due = max(due, min(patience, status.worker_end_time + timings.verdict_patience))
@@ -277,13 +287,15 @@ def _stop_requested(queue: Queue, wish: StopRequested, now: float, timings: Timi
         stop = replace(stop, deadline=deadline)
     grace = 0.0 if stop.mode is StopMode.FORCE else timings.delete_grace
     text = f"stopped by {stop.by}" + (f": {stop.reason}" if stop.reason else "")
+    asked_at = math.inf if wish.asked_at is None else wish.asked_at
 
     def intend(job: Job) -> Job:
-        if job.ended or job.status.worker_end_time is not None:  # that ended by itself; only its last word is awaited
-            return job
         status = job.status
+        ended_at = status.worker_end_time
+        if job.ended or (ended_at is not None and ended_at < asked_at):
+            return job  # by itself; only its last word is awaited
         ending = status.ending or EndIntent(
-            why=Ending.STOP, time=now, delete_at=stop.deadline, grace=grace, message=text
+            why=Ending.STOP, time=now, delete_at=stop.deadline, grace=grace, message=text, asked_at=wish.asked_at
         )
         ending = replace(ending, delete_at=min(ending.delete_at, stop.deadline), grace=min(ending.grace, grace))
         status = status if ending == status.ending else replace(status, ending=ending)

@@ -200,15 +200,24 @@ class EndIntent(Value, frozen=True, kw_only=True):
     message: str = ""
     code: Reason | None = None
     """The reason to give, where `why` does not say it."""
+    asked_at: float | None = None
+    """When it was asked for, where workers may have heard that before the manager; None: they have not."""
+
+    @property
+    def since(self) -> float:
+        """From when on what the worker does may be due to this."""
+        return self.time if self.asked_at is None else min(self.asked_at, self.time)
 
 
 class Words(Value, frozen=True, kw_only=True):
     """What the current attempt's worker has said of its own end (contracts, section 5, "Verdict")."""
 
-    status: str = ""
-    """The last known status heard; empty: never heard."""
     error: str | None = None
     """Text of the error that stands, if one does."""
+    error_time: float = 0.0
+    """When the newest error was said, by the worker's clock."""
+    progress_time: float = 0.0
+    """When it was last said that work goes on, by the same clock."""
     error_is_final: bool = False
     """The standing error was flagged as the last message, so nothing said later takes it back."""
     interrupted: bool = False

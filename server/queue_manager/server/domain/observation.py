@@ -92,6 +92,8 @@ class StopRequested:
     grace_period: float
     reason: str
     by: str
+    asked_at: float | None = None
+    """When that was said where workers hear it, too, UTC seconds; None: they are told by the manager alone."""
 
 
 Observation = WorkerStatus | Refused | Delayed | Recovered | Heard | Lag | StopRequested

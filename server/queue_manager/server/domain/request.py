@@ -212,7 +212,7 @@ class _Check:
         for i, job in enumerate(request.requests[:MAX_REQUESTS]):
             target = catalogue.target(job.target)
             self.entries.append(_Entry(i, f"requests[{i}]", job, target, target.type_of(job.type) if target else None))
-        self.names = naming.job_names([job.target for job in request.requests])
+        self.names = naming.job_names([entry.job.target for entry in self.entries])
         gated = any(job.depends_on for job in request.requests)
         self._circles = find_circles(self.names, [entry.job for entry in self.entries]) if gated else {}
         self._derived = self._derived_collections(today)

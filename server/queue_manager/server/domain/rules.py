@@ -70,10 +70,15 @@ def drains_now(queue: Queue, job: Job) -> bool:
     )
 
 
-def apply_limits(queue: Queue, *, now: float, timings: Timings) -> Queue:
-    """Decide to end workers that did not start in time, ran too long, linger, or have drained."""
+def apply_limits(queue: Queue, *, now: float, timings: Timings, looked: bool) -> Queue:
+    """Decide to end workers that did not start in time, ran too long, linger, or have drained.
+
+    `looked`: see `lifecycle.advance`.
+    """
 
     def limit(job: Job) -> Job:
+        if not looked and (job.status.state is JobState.STARTING or job.status.launch_unsure):
+            return job  # it may run by now
         if job.ended or job.status.ending is not None or job.status.worker_end_time is not None:
             return job
         ending = _limit_reached(queue, job, now, timings)

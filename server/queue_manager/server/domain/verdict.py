@@ -28,28 +28,34 @@ Verdict = tuple[JobState, StateReason | None]
 
 
 def hear(words: Words, report: Telemetry, now: float) -> Words:
-    """What the worker has said of its end, after one more message."""
-    error, error_is_final, interrupted = words.error, words.error_is_final, words.interrupted
-    if error is None and report.status == words.status and report.status in PROGRESS and not report.final:
-        return words  # as nearly every message is
+    """What the worker has said of its end, after one more message.
+
+    Its messages have no key, so they come by several partitions, and a later one may come first.
+    """
+    error, error_time, error_is_final = words.error, words.error_time, words.error_is_final
+    progress_time, interrupted = words.progress_time, words.interrupted
     match report.status:
         case "error":
-            if report.final or not error_is_final:
+            stands = report.final or report.time >= max(error_time, progress_time)
+            if report.final or (stands and not error_is_final):
                 error = cut(report.error or report.message or "the worker reported an error without a text")
-                error_is_final = error_is_final or report.final
+                error_time, error_is_final = report.time, error_is_final or report.final
         case "interrupted":
             interrupted = True
         case status if status in PROGRESS:
-            error = error if error_is_final else None
+            progress_time = max(progress_time, report.time)
+            if not error_is_final and error_time <= progress_time:
+                error = None
         case "finished":
             pass  # takes nothing back: neither an error that stands nor an interruption
         case _:
             return words
     first_final = report.final and not words.final
     return Words(
-        status=report.status,
         error=error,
+        error_time=error_time,
         error_is_final=error_is_final,
+        progress_time=progress_time,
         interrupted=interrupted,
         final=report.status if first_final else words.final,
         final_time=now if first_final else words.final_time,
@@ -77,6 +83,8 @@ def conclude(job: Job) -> Verdict:
         )
     if status.exit_code != 0:
         return JobState.FAILED, _exit_reason(status)
+    if status.exit_reason is not None and status.exit_reason.code in FAILURES:  # e.g. it obeyed when its time was out
+        return JobState.FAILED, status.exit_reason
     return _of_clean_exit(job)
 
 
@@ -120,7 +128,7 @@ def _of_ended(job: Job, ending: EndIntent) -> Verdict:
                 return JobState.FAILED, StateReason(code=Reason.WORKER_ERROR, message=words.error)
             return JobState.FINISHED, StateReason(code=Reason.DRAINED, message=ending.message)
         case Ending.STOP | Ending.POLICY:
-            said_before = words.final_time is not None and words.final_time < ending.time
+            said_before = words.final_time is not None and words.final_time < ending.since
             if said_before and words.error_is_final:
                 return JobState.FAILED, StateReason(code=Reason.WORKER_ERROR, message=words.error or "")
             if said_before and words.final == "finished" and job.spec.lifetime is not Lifetime.ENDLESS:

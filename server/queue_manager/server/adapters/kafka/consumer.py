@@ -221,8 +221,9 @@ class Consumer:
                     self._backoff.clear(self._topic)
             await self._commit()
         finally:
-            if self._ending.is_set():  # the library leaves no group as such a member; the others would wait for us
-                client._coordinator._group_instance_id = None  # noqa: SLF001
+            joined = client._coordinator  # noqa: SLF001 - None until it has started
+            if self._ending.is_set() and joined is not None:
+                joined._group_instance_id = None  # noqa: SLF001 - as such a member it would not leave; others would wait
             await stopped(client)
             self._client = None
             for known in self._partitions.values():
