@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 from kubernetes_asyncio.client import (
     ApiClient,
+    ApiException,
     BatchV1Api,
     Configuration,
     CoreV1Api,
@@ -64,12 +65,23 @@ async def core_api() -> AsyncIterator[CoreV1Api]:
 
 
 async def make_namespace(secrets: Mapping[str, str], labels: Mapping[str, str] | None = None) -> str:
-    """A new namespace with the workers' Secret: its name."""
+    """A new namespace with the workers' Secret, once pods are let in: its name."""
     name = f"qm-test-{uuid.uuid4().hex[:8]}"
     data = {key: base64.b64encode(value.encode()).decode() for key, value in secrets.items()}
     async with core_api() as core:
         await core.create_namespace(V1Namespace(metadata=V1ObjectMeta(name=name, labels=dict(labels or {}))))
         await core.create_namespaced_secret(name, V1Secret(metadata=V1ObjectMeta(name=SECRET), data=data))
+
+        async def has_account() -> bool:  # a controller makes it; pods that come before it are refused
+            try:
+                await core.read_namespaced_service_account("default", name)
+            except ApiException as error:
+                if error.status != 404:
+                    raise
+                return False
+            return True
+
+        await until(has_account, within=60)
     return name
 
 
