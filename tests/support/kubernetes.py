@@ -151,6 +151,26 @@ def target(name: str, script: str, *, image: str = BUSYBOX, **more: Any) -> Targ
     return Target(name=name, types=(kind,), command=("/bin/sh", "-c", script), **more)
 
 
+class Brief:
+    """The target `brief`, whose worker runs until the test lets it go. No API is needed for that: a folder does."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder`: on the node, which is this machine."""
+        self._folder = folder / "brief"
+        self._folder.mkdir()
+        self._folder.chmod(0o777)  # workers run as nobody
+        self.target = target("brief", "until [ -e /brief/go ]; do sleep 0.1; done; echo > /brief/gone")
+        self.options = PodOptions(
+            volumes=[{"name": "brief", "hostPath": {"path": str(self._folder)}}],
+            volume_mounts=[{"name": "brief", "mountPath": "/brief"}],
+        )
+
+    async def ends(self) -> None:
+        """Let it go, and wait until it has gone."""
+        (self._folder / "go").touch()
+        await until((self._folder / "gone").exists)
+
+
 def start(*targets: str, **fields: Any) -> StartRequest:
     """A queue of these targets."""
     return StartRequest(symbol="BTCUSDT", requests=[JobRequest(target=name, type="run") for name in targets], **fields)
