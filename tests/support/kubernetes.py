@@ -203,3 +203,22 @@ async def pods_of(namespace: str) -> dict[str, int]:
             name = pod.metadata.labels["batch.kubernetes.io/job-name"]
             found[name] = found.get(name, 0) + 1
         return found
+
+
+async def until_none_runs(namespace: str, selector: str = "", *, within: float = 30.0) -> None:
+    """Wait until no pod is left that has not ended.
+
+    One that was made while its Job was deleted goes a moment after the Job: the garbage collector may not have known it.
+    """
+    left: list[str] = []
+
+    async def none() -> bool:
+        async with core_api() as cluster:
+            pods = (await cluster.list_namespaced_pod(namespace, label_selector=selector)).items
+        left[:] = [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}]
+        return not left
+
+    try:
+        await until(none, within=within)
+    except TimeoutError:
+        pytest.fail(f"pods are left: {left}")
