@@ -40,11 +40,12 @@ from queue_manager.server.domain.model import (
 )
 from tests.support.local_workers import PATIENCE, WallClock, until
 
-GROUP = "arango-connector-consumer-wf-a"
-
 
 class Rig(Protocol):
     """One adapter, and what is at its other end."""
+
+    queue_id: str
+    """Of a queue of the test's own. Topics of its data begin with it."""
 
     def open(self) -> AbstractAsyncContextManager[Bus]:
         """The bus. Nothing has been written yet."""
@@ -79,6 +80,8 @@ class Workers:
 
 class InProcessRig:
     """The embedded bus."""
+
+    queue_id = "wf-a"
 
     def __init__(self, folder: Path) -> None:
         self._data_dir = folder
@@ -136,6 +139,7 @@ class KafkaRig:
         unique = uuid.uuid4().hex[:8]
         self._topics = Topics(control=f"control-{unique}", events=f"events-{unique}", partitions=3, data_partitions=2)
         self._group = f"qm-{unique}"
+        self.queue_id = f"wf-{unique}"
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Bus]:
@@ -144,14 +148,12 @@ class KafkaRig:
             Access(bootstrap_servers=self._servers), self._topics, group=self._group, clock=WallClock(), rng=Random(1)
         )
         async with bus, self._producer():
-            await until(lambda: not bus.problem)
+            await until(lambda: not bus.problem, within=60)
             yield bus
         admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
         await admin.start()
-        ours = {self._topics.control, self._topics.events}
-        await admin.delete_topics(
-            [name for name in await admin.list_topics() if name.removesuffix(".dlq") in ours or name.startswith("wf-")]
-        )
+        ours = (self._topics.control, self._topics.events, self.queue_id)
+        await admin.delete_topics([name for name in await admin.list_topics() if name.startswith(ours)])
         await admin.close()
 
     @asynccontextmanager
@@ -192,16 +194,20 @@ class KafkaRig:
             await asyncio.gather(*[await self._sends.send(topic, b"{}") for _ in range(batch)])
 
     async def consume(self, topic: str, group: str) -> int:
-        """See `Rig`. Until nothing more comes for a while."""
-        count = 0
-        async with AIOKafkaConsumer(
+        """See `Rig`. Alone in its group, at the latest once the member before it counts as gone."""
+        reading = AIOKafkaConsumer(
             topic,
             bootstrap_servers=self._servers,
             group_id=group,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
-        ) as consumer:
-            while polled := await consumer.getmany(timeout_ms=1000):
+        )
+        count = 0
+        async with asyncio.timeout(60), reading as consumer:
+            await until(lambda: {tp.partition for tp in consumer.assignment()} == consumer.partitions_for_topic(topic))
+            ends = await consumer.end_offsets(consumer.assignment())
+            while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                polled = await consumer.getmany(timeout_ms=500)
                 count += sum(map(len, polled.values()))
             await consumer.commit()
         return count
@@ -260,34 +266,47 @@ class Receiver:
         self.asked.extend(messages)
 
 
-def job(target: str, type: str, *, feeds: bool = False, reads: Reads = Reads.NONE) -> Job:  # noqa: A002 - the field's name
-    """A job of queue `wf-a`."""
+def job(queue_id: str, target: str, type: str, *, feeds: bool = False, reads: Reads = Reads.NONE) -> Job:  # noqa: A002 - the field's name
+    """A job of a queue."""
     return Job(
         spec=JobSpec(
             name=JobName(f"{target}-{type}"),
             target=target,
             type=type,
             telemetry_id=f"{target}__a1b2c3",
-            kafka_topic=f"wf-a-{type}",
+            kafka_topic=f"{queue_id}-{type}",
             image="image",
             lifetime=Lifetime.FINITE,
             feeds=feeds,
             reads=reads,
-            consumer_group="" if reads is Reads.NONE else GROUP,
+            consumer_group="" if reads is Reads.NONE else f"arango-connector-consumer-{queue_id}",
         ),
         status=JobStatus(create_time=1.0),
     )
 
 
-LOADER, OTHER_LOADER = job("loader", "candles", feeds=True), job("loader", "trades", feeds=True)
-CONNECTOR, OTHER_CONNECTOR = job("connector", "candles", reads=Reads.OWN), job("connector", "trades", reads=Reads.OWN)
-BUILDER, TRAINER = job("builder", "graph", reads=Reads.ALL), job("trainer", "train")
+def queue_of(queue_id: str) -> Queue:
+    """A queue of two loaders, a connector for each, a builder that reads all that they load, and a trainer."""
+    feeding = [job(queue_id, "loader", kind, feeds=True) for kind in ("candles", "trades")]
+    reading = [job(queue_id, "connector", kind, reads=Reads.OWN) for kind in ("candles", "trades")]
+    builder, trainer = job(queue_id, "builder", "graph", reads=Reads.ALL), job(queue_id, "trainer", "train")
+    return Queue(
+        spec=QueueSpec(queue_id=QueueId(queue_id), symbol="BTCUSDT", create_time=1.0, start_timeout=60.0),
+        status=QueueStatus(update_time=1.0),
+        jobs=(*feeding, *reading, builder, trainer),
+    )
 
-QUEUE = Queue(
-    spec=QueueSpec(queue_id=QueueId("wf-a"), symbol="BTCUSDT", create_time=1.0, start_timeout=60.0),
-    status=QueueStatus(update_time=1.0),
-    jobs=(LOADER, OTHER_LOADER, CONNECTOR, OTHER_CONNECTOR, BUILDER, TRAINER),
-)
+
+@pytest.fixture
+def queue(rig: Rig) -> Queue:
+    """A queue of the test's own."""
+    return queue_of(rig.queue_id)
+
+
+def named(queue: Queue, name: str) -> Job:
+    """One of its jobs."""
+    (found,) = (each for each in queue.jobs if each.spec.name == name)
+    return found
 
 
 # --- telemetry --------------------------------------------------------------------------------------------------------
@@ -367,59 +386,71 @@ async def test_events_are_published_in_order(rig: Rig, bus: Bus) -> None:
 # --- data topics ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_reader_lags_until_it_has_read_and_committed_all_of_its_topic(rig: Rig, bus: Bus) -> None:
+async def test_a_reader_lags_until_it_has_read_and_committed_all_of_its_topic(rig: Rig, bus: Bus, queue: Queue) -> None:
     """Its own topic, and its own group."""
-    await bus.prepare(QUEUE)
-    assert await bus.lag(QUEUE, CONNECTOR) == 0
-    await rig.load("wf-a-candles", 100, 50)
-    assert (await bus.lag(QUEUE, CONNECTOR) or 0) > 0
-    assert await bus.lag(QUEUE, OTHER_CONNECTOR) == 0
-    assert await rig.consume("wf-a-candles", "another-group") == 150
-    assert (await bus.lag(QUEUE, CONNECTOR) or 0) > 0
-    assert await rig.consume("wf-a-candles", GROUP) == 150
-    assert await bus.lag(QUEUE, CONNECTOR) == 0
-    await rig.load("wf-a-candles", 1)
-    assert (await bus.lag(QUEUE, CONNECTOR) or 0) > 0
-    assert await rig.consume("wf-a-candles", GROUP) == 1
+    connector, other = named(queue, "connector-candles"), named(queue, "connector-trades")
+    topic, group = connector.spec.kafka_topic, connector.spec.consumer_group
+    await bus.prepare(queue)
+    assert await bus.lag(queue, connector) == 0
+    await rig.load(topic, 100, 50)
+    assert (await bus.lag(queue, connector) or 0) > 0
+    assert await bus.lag(queue, other) == 0
+    assert await rig.consume(topic, f"another-{group}") == 150
+    assert (await bus.lag(queue, connector) or 0) > 0
+    assert await rig.consume(topic, group) == 150
+    assert await bus.lag(queue, connector) == 0
+    await rig.load(topic, 1)
+    assert (await bus.lag(queue, connector) or 0) > 0
+    assert await rig.consume(topic, group) == 1
 
 
-async def test_a_reader_of_all_topics_lags_while_any_that_is_fed_has_something_for_it(rig: Rig, bus: Bus) -> None:
+async def test_a_reader_of_all_topics_lags_while_any_that_is_fed_has_something_for_it(
+    rig: Rig, bus: Bus, queue: Queue
+) -> None:
     """Those of the queue's feeding jobs."""
-    await bus.prepare(QUEUE)
-    assert await bus.lag(QUEUE, BUILDER) == 0
-    for topic in ("wf-a-candles", "wf-a-trades"):
+    builder = named(queue, "builder-graph")
+    await bus.prepare(queue)
+    assert await bus.lag(queue, builder) == 0
+    for name in ("loader-candles", "loader-trades"):
+        topic = named(queue, name).spec.kafka_topic
         await rig.load(topic, 10)
-        assert (await bus.lag(QUEUE, BUILDER) or 0) > 0
-        await rig.consume(topic, GROUP)
-        assert await bus.lag(QUEUE, BUILDER) == 0
+        assert (await bus.lag(queue, builder) or 0) > 0
+        await rig.consume(topic, builder.spec.consumer_group)
+        assert await bus.lag(queue, builder) == 0
 
 
-async def test_a_job_that_reads_nothing_lags_behind_nothing(rig: Rig, bus: Bus) -> None:
+async def test_a_job_that_reads_nothing_lags_behind_nothing(rig: Rig, bus: Bus, queue: Queue) -> None:
     """Whatever is written."""
-    await bus.prepare(QUEUE)
-    await rig.load("wf-a-candles", 10)
-    assert await bus.lag(QUEUE, TRAINER) == 0
+    await bus.prepare(queue)
+    await rig.load(named(queue, "loader-candles").spec.kafka_topic, 10)
+    assert await bus.lag(queue, named(queue, "trainer-train")) == 0
 
 
-async def test_groups_begin_at_the_start_and_preparing_again_takes_nothing_back(rig: Rig, bus: Bus) -> None:
+async def test_groups_begin_at_the_start_and_preparing_again_takes_nothing_back(
+    rig: Rig, bus: Bus, queue: Queue
+) -> None:
     """What was loaded before the reader came is read; a retry's preparation keeps what was written and read."""
-    await bus.prepare(QUEUE)
-    await rig.load("wf-a-candles", 7)
-    assert await rig.consume("wf-a-candles", GROUP) == 7
-    await rig.load("wf-a-candles", 5)
-    await bus.prepare(QUEUE)
-    assert await rig.consume("wf-a-candles", GROUP) == 5
+    connector = named(queue, "connector-candles")
+    topic, group = connector.spec.kafka_topic, connector.spec.consumer_group
+    await bus.prepare(queue)
+    await rig.load(topic, 7)
+    assert await rig.consume(topic, group) == 7
+    await rig.load(topic, 5)
+    await bus.prepare(queue)
+    assert await rig.consume(topic, group) == 5
 
 
-async def test_a_queue_that_is_deleted_leaves_no_data(rig: Rig, bus: Bus) -> None:
+async def test_a_queue_that_is_deleted_leaves_no_data(rig: Rig, bus: Bus, queue: Queue) -> None:
     """Forgetting is idempotent, and others keep theirs."""
-    await bus.prepare(QUEUE)
-    await rig.load("wf-a-candles", 10)
-    await rig.load("wf-b-candles", 10)
-    await bus.forget(QUEUE)
-    await bus.forget(QUEUE)
-    assert await bus.lag(QUEUE, CONNECTOR) in (0, None)
-    assert await rig.consume("wf-b-candles", "g") == 10
+    connector = named(queue, "connector-candles")
+    other = f"{rig.queue_id}-of-another"
+    await bus.prepare(queue)
+    await rig.load(connector.spec.kafka_topic, 10)
+    await rig.load(other, 10)
+    await bus.forget(queue)
+    await bus.forget(queue)
+    assert await bus.lag(queue, connector) in (0, None)
+    assert await rig.consume(other, f"g-{rig.queue_id}") == 10
 
 
 async def test_a_bus_that_works_passes_its_check(rig: Rig, bus: Bus) -> None:

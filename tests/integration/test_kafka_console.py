@@ -20,7 +20,7 @@ import pytest
 from tests.e2e.conftest import ROOT
 from tests.e2e.server_process import ServerProcess
 from tests.e2e.test_readme import blocks, missing
-from tests.integration.test_kafka_server import PLAIN, SECURE, access, own_topics, payload
+from tests.integration.test_kafka_server import PLAIN, SECURE, access, own_topics, payload, until_ready
 from tests.support.event_schema import fault
 from tests.support.kafka_tools import needs_tools, path_with_tools
 
@@ -111,6 +111,7 @@ async def test_a_queue_is_started_followed_and_stopped_as_the_page_says(tmp_path
     terminal = Terminal(topics, path)
     lines: list[str] = []
     async with ServerProcess(tmp_path, **access(), **topics) as server:
+        await until_ready(server)
         answer = json.loads(await terminal.run("start", "answer"))
         assert answer["event"] == "command_accepted", answer
         queue_id = answer["queue_id"]

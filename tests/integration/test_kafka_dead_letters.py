@@ -27,7 +27,7 @@ from queue_manager.server.application.ports import Fate, Message
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.v1.dead_letter_pb2 import DeadLetter
 from tests.e2e.server_process import ServerProcess
-from tests.integration.test_kafka_server import PLAIN, Console, access, own_topics
+from tests.integration.test_kafka_server import PLAIN, Console, access, own_topics, until_ready
 from tests.support.local_workers import WallClock
 from tests.unit.client.terminal import piped
 
@@ -58,7 +58,7 @@ async def server(tmp_path: Path, topics: dict[str, str]) -> AsyncIterator[Server
 async def client(server: ServerProcess) -> AsyncIterator[AsyncClient]:
     """A client of it, once it reads its topics."""
     async with AsyncClient(server.address, timeout=60, requested_by="ada@lab") as opened:
-        await server.serving()
+        await until_ready(server)
         yield opened
 
 

@@ -21,6 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from queue_manager.client import AsyncClient
 from queue_manager.server.domain.telemetry import is_own
+from queue_manager.server.probe import probe
 from queue_manager.v1 import queue_pb2
 from tests.e2e.server_process import ServerProcess
 from tests.support.event_schema import fault
@@ -78,8 +79,20 @@ async def server(tmp_path: Path, topics: dict[str, str]) -> AsyncIterator[Server
 async def client(server: ServerProcess) -> AsyncIterator[AsyncClient]:
     """A client of it, once it can hear its workers."""
     async with AsyncClient(server.address, timeout=60) as opened:
-        await server.serving()
+        await until_ready(server)
         yield opened
+
+
+async def until_ready(server: ServerProcess) -> None:
+    """Wait until it reads its topics. Before that somebody else may make them, with as many partitions as brokers like."""
+    said: tuple[bool, str] = False, "nothing"
+    try:
+        async with asyncio.timeout(45):
+            while not said[0]:
+                said = await asyncio.to_thread(probe, server.address, "readiness", timeout=3.0)
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        pytest.fail(f"it is not ready; it says: {said[1]}")
 
 
 def payload(name: str) -> dict[str, Any]:
@@ -199,7 +212,7 @@ async def test_a_queue_is_started_followed_and_stopped_by_messages_alone(
     server: ServerProcess, topics: dict[str, str]
 ) -> None:
     """With what a console producer writes and a console consumer reads."""
-    await server.serving()
+    await until_ready(server)
     async with Console(topics) as console:
         await console.say(json.dumps({"command": "start", "symbol": "?", "requests": []}).encode())
         rejected = await console.until(lambda event: event.get("command") == "start")
@@ -227,7 +240,7 @@ async def test_poison_on_every_partition_stops_nobody_and_is_kept(
     server: ServerProcess, topics: dict[str, str]
 ) -> None:
     """Not UTF-8, not JSON, no object, large, nested deeply, wrong types, null; on both topics."""
-    await server.serving()
+    await until_ready(server)
     async with Console(topics) as console:
         for topic in ("QUEUE_CONTROL_TOPIC", "QUEUE_EVENTS_TOPIC"):
             for partition in range(3):
@@ -279,8 +292,7 @@ async def test_what_is_larger_than_topics_take_by_default_stops_nobody(tmp_path:
         for name in names:
             for partition in range(3):
                 await sends.send_and_wait(name, b"x" * size, partition=partition)
-    async with ServerProcess(tmp_path, **access(), **topics) as server, Console(topics) as console:
-        await server.serving()
+    async with ServerProcess(tmp_path, **access(), **topics), Console(topics) as console:
         await console.say(json.dumps({"command": "start", **payload("historical")}).encode())
         await console.until(lambda event: event["status"] == "finished" and "job" not in event)
     for name in names:

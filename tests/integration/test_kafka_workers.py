@@ -19,8 +19,8 @@ from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.bus import KafkaBus, Topics
 from queue_manager.server.application.ports import Message, WorkerCommand
 from queue_manager.server.domain.errors import Unavailable
-from queue_manager.server.domain.model import Queue, QueueId
-from tests.contract.test_bus import QUEUE, TRAINER
+from queue_manager.server.domain.model import Queue
+from tests.contract.test_bus import named, queue_of
 from tests.integration.test_kafka_server import PLAIN, own_topics
 from tests.support.local_workers import WallClock
 
@@ -39,7 +39,6 @@ import asyncio
 from queue_manager.worker import Worker, run
 
 async def work(worker: Worker) -> None:
-    await worker.started()
     await asyncio.sleep(600)
 
 run(work)
@@ -71,6 +70,16 @@ async def opened(topics: dict[str, str], partitions: int) -> AsyncIterator[Kafka
                 else:
                     break
         yield bus
+
+
+async def prepared(bus: KafkaBus, queue: Queue) -> None:
+    """Prepare, again and again, as the server does: a worker that could not leave its group is in it for some seconds."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await bus.prepare(queue)
+            except Unavailable:
+                await asyncio.sleep(0.5)
 
 
 class Attempt:
@@ -115,19 +124,23 @@ class Attempt:
         """How many there are."""
         return sum(process.returncode is None for process in self._processes.values())
 
-    async def all_answer(self, bus: KafkaBus) -> None:
-        """Ping until each has answered: then each hears what is said to it."""
-        answered: set[str] = set()
+    async def answer(self, bus: KafkaBus, count: int) -> None:
+        """Ping until so many of those that run have answered twice: these have heard all that was said before, and go on.
+
+        The second answer is to a ping that was sent after the first: by then one that had been told to stop is gone.
+        """
+        first: dict[str, float] = {}
+        again: set[str] = set()
         events = AIOKafkaConsumer(self._topics["QUEUE_EVENTS_TOPIC"], bootstrap_servers=PLAIN)
         async with asyncio.timeout(90), events:
             await events.seek_to_end()
-            while len(answered) < self.running:
+            while len(again) < min(count, self.running):
                 await bus.send(WorkerCommand(self._queue.queue_id, "ping"))
                 for records in (await events.getmany(timeout_ms=1000)).values():
                     said: list[dict[str, Any]] = [json.loads(record.value) for record in records]
-                    answered |= {
-                        each["telemetry_id"] for each in said if "pong" in (each.get("status"), each.get("event"))
-                    }
+                    for pong in (each for each in said if each.get("event") == "pong"):
+                        if pong["ping_ts"] > first.setdefault(pong["telemetry_id"], pong["ponged_at"]):
+                            again.add(pong["telemetry_id"])
 
     async def stop(self, bus: KafkaBus) -> set[int | None]:
         """Tell them to stop, again and again, as the server does; their exit codes."""
@@ -145,30 +158,27 @@ class Attempt:
 async def test_all_hear_the_stop_and_a_second_attempt_none_that_was_left_over(partitions: int) -> None:
     """On one partition only one worker at a time hears anything, so stops are repeated, and some are left in the end."""
     topics = own_topics()
-    spec = replace(QUEUE.spec, queue_id=QueueId(f"wf-{topics['QM_KAFKA_GROUP']}"))
-    queue = replace(QUEUE, spec=spec, jobs=(TRAINER,))
+    whole = queue_of(f"wf-{topics['QM_KAFKA_GROUP']}")
+    queue = replace(whole, jobs=(named(whole, "trainer-train"),))
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(opened(topics, partitions))
-        await bus.prepare(queue)
+        await prepared(bus, queue)
         async with Attempt(topics, queue) as first:
             if partitions >= WORKERS:  # else two of them hear nothing as long as the third is there
-                await first.all_answer(bus)
+                await first.answer(bus, WORKERS)
             assert await first.stop(bus) == {0}
         for _ in range(5):
             await bus.send(WorkerCommand(queue.queue_id, "stop"))
-        await bus.prepare(queue)
+        await prepared(bus, queue)
         async with Attempt(topics, queue) as second:
-            if partitions >= WORKERS:
-                await second.all_answer(bus)
-            else:
-                await _said_that_they_started(topics, 2 * WORKERS)
-                await asyncio.sleep(5)  # in which a stop that was left over would have ended the one that reads
+            await _said_that_they_started(topics, 2 * WORKERS)
+            await second.answer(bus, min(partitions, WORKERS))  # a stop that was left over stands before their pings
             assert second.running == WORKERS
             assert await second.stop(bus) == {0}
 
 
 async def _said_that_they_started(topics: dict[str, str], count: int) -> None:
-    """Wait until so many workers have said so, from the start of the topic."""
+    """Wait until workers have said so that often, from the start of the topic; each says it once."""
     events = AIOKafkaConsumer(topics["QUEUE_EVENTS_TOPIC"], bootstrap_servers=PLAIN, auto_offset_reset="earliest")
     async with asyncio.timeout(60), events:
         async for record in events:

@@ -56,12 +56,21 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 async def two_gateways(namespace: str) -> dict[str, str]:
     """Both, by pod; waits for them."""
+    found: dict[str, str] = {}
 
     async def both() -> bool:
-        return len(await endpoints(namespace, NAME, "http")) == 2
+        nonlocal found
+        found = await endpoints(namespace, NAME, "http")
+        return len(found) == 2
 
     await until(both, within=60)
-    return await endpoints(namespace, NAME, "http")
+    return found
+
+
+async def grace_of(namespace: str, name: str) -> float:
+    """Seconds from a pod's deletion until it is killed, if it has not gone by then."""
+    (pod,) = (pod for pod in await pods(namespace, GATEWAYS) if pod.metadata.name == name)
+    return float(pod.spec.termination_grace_period_seconds)
 
 
 async def post(session: aiohttp.ClientSession, url: str, body: object) -> Any:
@@ -145,13 +154,14 @@ async def test_a_watcher_whose_gateway_goes_resumes_at_the_other(
     watcher = Watcher(session, queue_id)
     watching = asyncio.create_task(watcher.watch(one))
     await watcher.until_running()
+    killed = asyncio.get_running_loop().time() + await grace_of(namespace, gone)
     await kubectl("-n", namespace, "delete", "pod", gone, "--wait=false")
     assert await asyncio.wait_for(watching, 15) == "ERROR"
 
     async def is_gone() -> bool:
         return gone not in {pod.metadata.name for pod in await pods(namespace, GATEWAYS)}
 
-    await until(is_gone, within=10)
+    await until(is_gone, within=killed - asyncio.get_running_loop().time())
     watching = asyncio.create_task(watcher.watch(other))
     await stop(session, other, queue_id)
     assert await watching == "END"

@@ -19,7 +19,7 @@ from queue_manager.client import AsyncClient, Backoff, QueueManagerError
 from queue_manager.server.adapters.kubernetes.manifest import SELECTOR
 from queue_manager.v1 import queue_pb2, service_pb2
 from tests.e2e.server_process import ServerProcess
-from tests.support.kubernetes import BUSYBOX, core_api, needs_cluster
+from tests.support.kubernetes import BUSYBOX, needs_cluster, until_none_runs
 
 pytestmark = [pytest.mark.integration, needs_cluster]
 
@@ -137,7 +137,4 @@ async def _check(client: AsyncClient, story: Story, namespace: str, shared: Path
             starts = mark.read_text().count("started") if mark.exists() else 0
             assert starts <= 1, f"{queue_id}/{job.name} ran {starts} times"
             assert starts == 1 or stopped, f"{queue_id}/{job.name} never ran"
-    async with core_api() as core:
-        pods = (await core.list_namespaced_pod(namespace, label_selector=SELECTOR)).items
-    left = [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}]
-    assert left == [], "workers are left"
+    await until_none_runs(namespace, SELECTOR)

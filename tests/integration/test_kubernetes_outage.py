@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import JobState, Reason, StopMode
 from tests.support.accounts import ROLE, kubeconfig_of, make_account, remove_account
 from tests.support.breaking import Breaking
-from tests.support.kubernetes import begun, manager, needs_cluster, pods_of, target, until_all
+from tests.support.kubernetes import Brief, begun, manager, needs_cluster, pods_of, target, until_all
 from tests.support.local_workers import until
 
 pytestmark = [pytest.mark.integration, needs_cluster, pytest.mark.timeout(300)]
@@ -29,15 +30,26 @@ pytestmark = [pytest.mark.integration, needs_cluster, pytest.mark.timeout(300)]
 FREEZE = 30.0
 """Seconds: longer than a call may take, shorter than a watch may be silent."""
 
-TARGETS = Catalogue.of([target("sleeper", "exec sleep 300"), target("brief", "sleep 6")])
+SLEEPER = target("sleeper", "exec sleep 300")
 
 api_server = Breaking("API_SERVER")
 
 
+def opening(namespace: str, folder: Path, brief: Brief) -> AbstractAsyncContextManager[Core]:
+    """A manager that knows these workers."""
+    return manager(namespace, folder, Catalogue.of([SLEEPER, brief.target]), {"brief": brief.options})
+
+
 @pytest.fixture
-async def core(namespace: str, tmp_path: Path) -> AsyncIterator[Core]:
+def brief(tmp_path: Path) -> Brief:
+    """A worker that ends when the test says so."""
+    return Brief(tmp_path)
+
+
+@pytest.fixture
+async def core(namespace: str, tmp_path: Path, brief: Brief) -> AsyncIterator[Core]:
     """A manager in a namespace of its own."""
-    async with manager(namespace, tmp_path, TARGETS, {}) as opened:
+    async with opening(namespace, tmp_path, brief) as opened:
         yield opened
 
 
@@ -85,13 +97,14 @@ async def goes_on(core: Core, namespace: str, first: str, second: str) -> None:
 
 
 @api_server.needed
-async def test_an_api_server_that_is_frozen_for_half_a_minute(core: Core, namespace: str) -> None:
+async def test_an_api_server_that_is_frozen_for_half_a_minute(core: Core, namespace: str, brief: Brief) -> None:
     """A worker ends, a queue is started, while connections stay open and silent."""
     first = await begun(core, "brief", "sleeper")
     await until_all(core, first, JobState.RUNNING)
     await api_server.order("PAUSE")
     try:
         frozen = asyncio.get_running_loop().time()
+        await brief.ends()
         second = await begun(core, "sleeper", "sleeper")
         await waits(core, second, "cannot be said yet")
         await asyncio.sleep(frozen + FREEZE - asyncio.get_running_loop().time())
@@ -101,12 +114,13 @@ async def test_an_api_server_that_is_frozen_for_half_a_minute(core: Core, namesp
 
 
 @api_server.needed
-async def test_an_api_server_that_is_killed_and_restarted(core: Core, namespace: str) -> None:
+async def test_an_api_server_that_is_killed_and_restarted(core: Core, namespace: str, brief: Brief) -> None:
     """A worker ends, a queue is started, while there is none."""
     first = await begun(core, "brief", "sleeper")
     await until_all(core, first, JobState.RUNNING)
     await api_server.order("KILL")
     try:
+        await brief.ends()
         second = await begun(core, "sleeper", "sleeper")
         await waits(core, second, "Cannot connect to host")
     finally:
@@ -115,7 +129,7 @@ async def test_an_api_server_that_is_killed_and_restarted(core: Core, namespace:
 
 
 async def test_a_token_that_is_revoked_and_replaced(
-    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    namespace: str, tmp_path: Path, brief: Brief, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The account is deleted, and made again with another token, which is written to the kubeconfig."""
     role: Any = yaml.safe_load(ROLE.read_text())
@@ -123,8 +137,7 @@ async def test_a_token_that_is_revoked_and_replaced(
     path.write_text(kubeconfig_of(await make_account(namespace, role)))
     with monkeypatch.context() as patch:
         patch.setenv("KUBECONFIG", str(path))
-        opening = manager(namespace, tmp_path, TARGETS, {})
-        async with opening as core, await Api.connect(namespace) as probe:
+        async with opening(namespace, tmp_path, brief) as core, await Api.connect(namespace) as probe:
             patch.undo()  # the tests' own calls have all rights
             first = await begun(core, "brief", "sleeper")
             await until_all(core, first, JobState.RUNNING)
@@ -138,6 +151,7 @@ async def test_a_token_that_is_revoked_and_replaced(
                 return False
 
             await until(refused, within=60)
+            await brief.ends()
             second = await begun(core, "sleeper", "sleeper")
             await waits(core, second, "401 Unauthorized")
             path.write_text(kubeconfig_of(await make_account(namespace, role)))

@@ -19,13 +19,13 @@ from queue_manager.server.adapters.kubernetes.credentials import kubeconfig
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import JobState, Reason
-from tests.support.kubernetes import begun, manager, needs_cluster, pods_of, target, until_all
+from tests.support.kubernetes import Brief, begun, manager, needs_cluster, pods_of, target, until_all
 from tests.support.local_workers import until
 from tests.support.proxy import Proxy
 
 pytestmark = [pytest.mark.integration, needs_cluster]
 
-TARGETS = Catalogue.of([target("sleeper", "exec sleep 300"), target("brief", "sleep 3")])
+SLEEPER, SHORT = target("sleeper", "exec sleep 300"), target("short", "sleep 3")
 
 
 @pytest.fixture
@@ -50,10 +50,17 @@ async def proxy(namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-async def core(namespace: str, proxy: Proxy, tmp_path: Path) -> AsyncIterator[Core]:
+def brief(tmp_path: Path) -> Brief:
+    """A worker that ends when the test says so."""
+    return Brief(tmp_path)
+
+
+@pytest.fixture
+async def core(namespace: str, proxy: Proxy, brief: Brief, tmp_path: Path) -> AsyncIterator[Core]:
     """A manager whose way to the API is the proxy."""
     del proxy
-    async with manager(namespace, tmp_path, TARGETS, {}, timeout=2.0) as opened:
+    targets = Catalogue.of([SLEEPER, SHORT, brief.target])
+    async with manager(namespace, tmp_path, targets, {"brief": brief.options}, timeout=2.0) as opened:
         yield opened
 
 
@@ -69,12 +76,14 @@ async def test_launches_whose_answers_are_lost_start_each_worker_once(core: Core
     assert [pods[job.status.runner.name] for job in queue.jobs if job.status.runner] == [1, 1, 1]
 
 
-async def test_a_silent_api_is_noticed_waited_for_and_caught_up_with(core: Core, proxy: Proxy, namespace: str) -> None:
+async def test_a_silent_api_is_noticed_waited_for_and_caught_up_with(
+    core: Core, proxy: Proxy, brief: Brief, namespace: str
+) -> None:
     """A worker that ends in the meantime, a queue that is started in the meantime."""
     first = await begun(core, "brief", "sleeper")
-
     await until_all(core, first, JobState.RUNNING)
     proxy.freeze()
+    await brief.ends()
     second = await begun(core, "sleeper")
     await until_all(core, second, JobState.LAUNCHING, Reason.WAITING_FOR_RUNNER)
     proxy.thaw()
@@ -89,7 +98,7 @@ async def test_a_silent_api_is_noticed_waited_for_and_caught_up_with(core: Core,
 
 async def test_cut_watches_are_resumed_without_a_loss(core: Core, proxy: Proxy) -> None:
     """Again and again while workers come and go."""
-    queue_ids = [await begun(core, "brief", "brief") for _ in range(3)]
+    queue_ids = [await begun(core, "short", "short") for _ in range(3)]
     for _ in range(8):
         await asyncio.sleep(0.5)  # the moments of the cuts are what is tested
         proxy.cut()

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import yaml
 from kubernetes_asyncio.client import (
+    ApiClient,
     AuthenticationV1TokenRequest,
+    AuthorizationV1Api,
     CoreV1Api,
     RbacAuthorizationV1Api,
     V1ObjectMeta,
@@ -18,13 +20,14 @@ from kubernetes_asyncio.client import (
 
 from queue_manager.server.adapters.kubernetes.credentials import kubeconfig
 from tests.support.kubernetes import cluster
+from tests.support.local_workers import until
 
 ROLE: Final = Path(__file__).resolve().parents[2] / "deploy" / "base" / "role.yaml"
 NAME: Final = "queue-manager"
 
 
 async def make_account(namespace: str, role: Mapping[str, Any]) -> str:
-    """A service account that has this role: its token."""
+    """A service account, once it has this role: its token."""
     async with cluster() as client:
         core = CoreV1Api(client)
         rbac: Any = RbacAuthorizationV1Api(client)  # its stubs want models where JSON will do
@@ -39,8 +42,22 @@ async def make_account(namespace: str, role: Mapping[str, Any]) -> str:
                     "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}],
                 },
             )
+        await until(lambda: _has_role(client, namespace, role), within=60)
         request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[]))
         return str((await core.create_namespaced_service_account_token(NAME, namespace, request)).status.token)
+
+
+async def _has_role(client: ApiClient, namespace: str, role: Mapping[str, Any]) -> bool:
+    """Whether the authorizer knows of the role and of who has it, which it hears of over watches."""
+    rule = role["rules"][0]
+    asked = {
+        "namespace": namespace,
+        "group": rule["apiGroups"][0],
+        "resource": rule["resources"][0],
+        "verb": rule["verbs"][0],
+    }
+    review: Any = {"spec": {"user": f"system:serviceaccount:{namespace}:{NAME}", "resourceAttributes": asked}}
+    return bool((await AuthorizationV1Api(client).create_subject_access_review(review)).status.allowed)
 
 
 async def remove_account(namespace: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 from kubernetes_asyncio.client import (
     ApiClient,
+    ApiException,
     BatchV1Api,
     Configuration,
     CoreV1Api,
@@ -64,12 +65,23 @@ async def core_api() -> AsyncIterator[CoreV1Api]:
 
 
 async def make_namespace(secrets: Mapping[str, str], labels: Mapping[str, str] | None = None) -> str:
-    """A new namespace with the workers' Secret: its name."""
+    """A new namespace with the workers' Secret, once pods are let in: its name."""
     name = f"qm-test-{uuid.uuid4().hex[:8]}"
     data = {key: base64.b64encode(value.encode()).decode() for key, value in secrets.items()}
     async with core_api() as core:
         await core.create_namespace(V1Namespace(metadata=V1ObjectMeta(name=name, labels=dict(labels or {}))))
         await core.create_namespaced_secret(name, V1Secret(metadata=V1ObjectMeta(name=SECRET), data=data))
+
+        async def has_account() -> bool:  # a controller makes it; pods that come before it are refused
+            try:
+                await core.read_namespaced_service_account("default", name)
+            except ApiException as error:
+                if error.status != 404:
+                    raise
+                return False
+            return True
+
+        await until(has_account, within=60)
     return name
 
 
@@ -139,6 +151,26 @@ def target(name: str, script: str, *, image: str = BUSYBOX, **more: Any) -> Targ
     return Target(name=name, types=(kind,), command=("/bin/sh", "-c", script), **more)
 
 
+class Brief:
+    """The target `brief`, whose worker runs until the test lets it go. No API is needed for that: a folder does."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder`: on the node, which is this machine."""
+        self._folder = folder / "brief"
+        self._folder.mkdir()
+        self._folder.chmod(0o777)  # workers run as nobody
+        self.target = target("brief", "until [ -e /brief/go ]; do sleep 0.1; done; echo > /brief/gone")
+        self.options = PodOptions(
+            volumes=[{"name": "brief", "hostPath": {"path": str(self._folder)}}],
+            volume_mounts=[{"name": "brief", "mountPath": "/brief"}],
+        )
+
+    async def ends(self) -> None:
+        """Let it go, and wait until it has gone."""
+        (self._folder / "go").touch()
+        await until((self._folder / "gone").exists)
+
+
 def start(*targets: str, **fields: Any) -> StartRequest:
     """A queue of these targets."""
     return StartRequest(symbol="BTCUSDT", requests=[JobRequest(target=name, type="run") for name in targets], **fields)
@@ -171,3 +203,22 @@ async def pods_of(namespace: str) -> dict[str, int]:
             name = pod.metadata.labels["batch.kubernetes.io/job-name"]
             found[name] = found.get(name, 0) + 1
         return found
+
+
+async def until_none_runs(namespace: str, selector: str = "", *, within: float = 30.0) -> None:
+    """Wait until no pod is left that has not ended.
+
+    One that was made while its Job was deleted goes a moment after the Job: the garbage collector may not have known it.
+    """
+    left: list[str] = []
+
+    async def none() -> bool:
+        async with core_api() as cluster:
+            pods = (await cluster.list_namespaced_pod(namespace, label_selector=selector)).items
+        left[:] = [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}]
+        return not left
+
+    try:
+        await until(none, within=within)
+    except TimeoutError:
+        pytest.fail(f"pods are left: {left}")

@@ -110,14 +110,14 @@ async def launched(runner: Runner, launch: LaunchSpec) -> WorkerStatus:
     return answer
 
 
-async def until_phase(runner: Runner, worker: WorkerKey, *phases: Phase) -> WorkerStatus:
+async def until_phase(runner: Runner, worker: WorkerKey, *phases: Phase, within: float = PATIENCE) -> WorkerStatus:
     """Wait until a worker stands so."""
 
     async def there() -> bool:
         (seen,) = await runner.observe([worker])
         return seen.phase in phases
 
-    await until(there)
+    await until(there, within=within)
     (seen,) = await runner.observe([worker])
     return seen
 
