@@ -306,4 +306,6 @@ def test_a_request_that_is_far_too_long_is_refused_without_much_work() -> None:
     began = time.process_time()
     found = violations(start(*jobs))
     assert "split the queue" in found["requests"]
-    assert time.process_time() - began < 5  # seconds of our own; a search among all of them for each gate takes a minute
+    assert (
+        time.process_time() - began < 5
+    )  # seconds of our own; a search among all of them for each gate takes a minute
