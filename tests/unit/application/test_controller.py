@@ -22,13 +22,15 @@ pytestmark = pytest.mark.virtual_time
 
 
 @asynccontextmanager
-async def running(bus: Bus, runner: Runner, **fields: float) -> AsyncIterator[tuple[Core, Queue]]:
-    """A core at work, with a queue that was started five seconds ago. `fields`: of its request."""
+async def running(bus: Bus, runner: Runner, *, start_timeout: float | None = None) -> AsyncIterator[tuple[Core, Queue]]:
+    """A core at work, with a queue that was started five seconds ago."""
     found = core(Store(), runner, bus)
     task = asyncio.create_task(found.run())
     await found.ready.wait()
     jobs = [JobRequest(target="loader-producer", type="api_trades")]
-    request = StartRequest(symbol="BTCUSDT", time_range="2024-06-01:2024-06-01", requests=jobs, **fields)
+    request = StartRequest(
+        symbol="BTCUSDT", time_range="2024-06-01:2024-06-01", requests=jobs, start_timeout=start_timeout
+    )
     queue = (await found.service.start(request, requested_by="ada")).queue
     await asyncio.sleep(5)
     yield found, queue

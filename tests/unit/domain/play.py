@@ -173,7 +173,7 @@ class Play:
     def says(self, name: str | None, status: str, *, final: bool = False, **fields: Any) -> None:
         """A worker says something."""
         who = None if name is None else f"{name}__a1b2c3"
-        fields = {"time": self.now, **fields}
+        fields = {"time": self.now, "record_time": self.now, **fields}
         self.observe(Heard([Telemetry(status=status, telemetry_id=who, queue_id=QUEUE_ID, final=final, **fields)]))
 
     def stop(self, mode: StopMode = StopMode.GRACEFUL, grace: float = 30.0, reason: str = "enough") -> None:

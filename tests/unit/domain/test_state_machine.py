@@ -212,6 +212,7 @@ class AnyOrder(RuleBasedStateMachine):
             telemetry_id=None if job is None else self._job(job).spec.telemetry_id,
             queue_id=QUEUE_ID,
             time=self.now - ago,
+            record_time=self.now - ago,
             final=final,
             type="gnn_train",
             records_written=records,

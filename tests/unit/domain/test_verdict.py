@@ -384,8 +384,7 @@ def test_a_deletion_that_the_manager_asked_for_is_not_a_loss() -> None:
 
 # --- What comes out of order -------------------------------------------------------------------------------------------
 
-NOTE = ("error", {"error": "cannot write"})
-LOADING: tuple[str, dict[str, str]] = ("loading", {})
+NOTE, LOADING = ("error", "cannot write"), ("loading", None)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -393,13 +392,13 @@ LOADING: tuple[str, dict[str, str]] = ("loading", {})
     ("said", "verdict"), [((NOTE, LOADING), JobState.FINISHED), ((LOADING, NOTE), JobState.FAILED)]
 )
 def test_the_last_word_is_the_last_that_was_said(
-    said: tuple[tuple[str, dict[str, str]], ...], verdict: JobState, order: tuple[int, int]
+    said: tuple[tuple[str, str | None], ...], verdict: JobState, order: tuple[int, int]
 ) -> None:
     """A worker's messages have no key, so they come by several partitions, in any order."""
     play = running(spec("a"))
     for place in order:
-        status, fields = said[place]
-        play.says("a", status, time=play.now + place, **fields)
+        status, error = said[place]
+        play.says("a", status, record_time=play.now + place, error=error)
     play.exits("a", 0)
     assert play["a"].state is verdict
 
@@ -407,9 +406,9 @@ def test_the_last_word_is_the_last_that_was_said(
 def test_an_error_that_is_final_stands_whenever_it_comes() -> None:
     """Work that goes on after it takes nothing back, nor does a later note change its text."""
     play = running(spec("a"))
-    play.says("a", "loading", time=play.now + 2)
-    play.says("a", "error", final=True, error="disk full", time=play.now + 1)
-    play.says("a", "error", error="and more", time=play.now + 3)
+    play.says("a", "loading", record_time=play.now + 2)
+    play.says("a", "error", final=True, error="disk full", record_time=play.now + 1)
+    play.says("a", "error", error="and more", record_time=play.now + 3)
     play.exits("a", 0)
     assert play["a"].reason == StateReason(code=Reason.WORKER_ERROR, message="disk full")
 

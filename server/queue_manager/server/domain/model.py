@@ -215,9 +215,9 @@ class Words(Value, frozen=True, kw_only=True):
     error: str | None = None
     """Text of the error that stands, if one does."""
     error_time: float = 0.0
-    """When the newest error was said, by the worker's clock."""
+    """When the newest error was written to its partition, UTC seconds."""
     progress_time: float = 0.0
-    """When it was last said that work goes on, by the same clock."""
+    """The same of the newest word that work goes on."""
     error_is_final: bool = False
     """The standing error was flagged as the last message, so nothing said later takes it back."""
     interrupted: bool = False

@@ -67,6 +67,8 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     queue_id: str | None
     time: float
     """UTC epoch seconds: the message's own where that is a wall clock, else the record's."""
+    record_time: float
+    """When it was written to its partition: by one clock for all that a worker says, whether it gives a time or not."""
     final: bool
     """Flagged (or by default) as the last message."""
     type: str | None = None
@@ -126,6 +128,7 @@ def read(value: bytes, record_time: float, *, source: str = "", position: int | 
         telemetry_id=cut(who, NAME_LIMIT) if who else None,
         queue_id=cut(usual.queue_id, NAME_LIMIT) if usual.queue_id else None,
         time=(time if is_wall_clock and time else _wall_clock(record_time, time) or record_time),
+        record_time=record_time,
         final=status != "pong" and (status in LAST_WORDS if usual.finished is None else usual.finished),
         type=cut(usual.type, NAME_LIMIT) if usual.type else None,
         records_written=records if records is not None and 0 <= records < _NUMBER_LIMIT else None,
@@ -156,6 +159,7 @@ def read_any(value: bytes, record_time: float, *, source: str = "", position: in
         telemetry_id=who,
         queue_id=queue_id,
         time=_wall_clock(record_time, top.get("timestamp"), top.get("sent_at")) or record_time,
+        record_time=record_time,
         final=status != "pong" and (flag if isinstance(flag, bool) else status in LAST_WORDS),
         type=_name(top, "type"),
         records_written=_count(top, payload),

@@ -36,14 +36,14 @@ def hear(words: Words, report: Telemetry, now: float) -> Words:
     progress_time, interrupted = words.progress_time, words.interrupted
     match report.status:
         case "error":
-            stands = report.final or report.time >= max(error_time, progress_time)
+            stands = report.final or report.record_time >= max(error_time, progress_time)
             if report.final or (stands and not error_is_final):
                 error = cut(report.error or report.message or "the worker reported an error without a text")
-                error_time, error_is_final = report.time, error_is_final or report.final
+                error_time, error_is_final = report.record_time, error_is_final or report.final
         case "interrupted":
             interrupted = True
         case status if status in PROGRESS:
-            progress_time = max(progress_time, report.time)
+            progress_time = max(progress_time, report.record_time)
             if not error_is_final and error_time <= progress_time:
                 error = None
         case "finished":
