@@ -321,6 +321,32 @@ async def test_a_deleted_queue_leaves_nothing_behind() -> None:
     assert not parts.records._by_suffix
 
 
+async def test_a_queue_that_is_deleted_while_it_is_looked_for_stays_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was read before, and the answer came after: nobody finds it from then on. Another one is found all the same."""
+    parts = Parts()
+    other = "wf-btcusdt-api-trades-20240601-zzzzzz"
+    for queue_id in (Q, other):
+        await parts.begin(queue_id)
+    records, get = parts.another(), parts.store.get  # has neither in memory yet
+    listener = told(records)
+
+    async def late(queue_id: str) -> Record | None:
+        found = await get(queue_id)
+        await asyncio.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(parts.store, "get", late)
+    looking = [asyncio.create_task(records.find(queue_id)) for queue_id in (Q, other)]
+    await asyncio.sleep(0.005)
+    await records.delete(Q)
+    deleted, there = [await one for one in looking]
+    assert deleted is None
+    assert there is not None
+    assert await records.find(Q) is None
+    assert list(records.live) == [other]
+    assert listener.reloads == [1]
+
+
 async def test_after_a_restart_every_unsettled_queue_is_loaded_and_told() -> None:
     """And no settled one."""
     parts = Parts()

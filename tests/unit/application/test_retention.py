@@ -10,8 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from queue_manager.server.application.ports import Record
-from queue_manager.server.application.retention import PAGE, Retention
-from queue_manager.server.domain.model import JobState, QueueState
+from queue_manager.server.application.retention import GIVE_UP_AFTER, PAGE, Retention
+from queue_manager.server.domain.errors import Unavailable
+from queue_manager.server.domain.model import JobState, Queue, QueueState
 from tests.unit.application import EPOCH, Bus, Parts, Q, Runner, Wall
 
 pytestmark = pytest.mark.virtual_time
@@ -19,12 +20,28 @@ pytestmark = pytest.mark.virtual_time
 KEEP = 1000.0
 
 
+class Places(Bus):
+    """A bus of which a part may be out of reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unavailable: set[str] = set()
+        self.tries = 0
+
+    async def forget(self, queue: Queue) -> None:
+        """See `ports.Bus`."""
+        self.tries += 1
+        if queue.queue_id in self.unavailable:
+            raise Unavailable("a part of the bus is out of reach")
+        await super().forget(queue)
+
+
 class Keeping(Parts):
     """Retention over records."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.bus, self.runner = Bus(), Runner()
+        self.bus, self.runner = Places(), Runner()
         self.retention = Retention(self.records, self.store, self.runner, self.bus, clock=Wall(), keep=KEEP)
 
     async def ended(self, queue_id: str = Q, *, at: float = 0.0, settled: bool = True) -> None:
@@ -120,5 +137,50 @@ async def test_one_that_cannot_be_read_keeps_no_other(monkeypatch: pytest.Monkey
         await asyncio.sleep(1)
         assert set(parts.store._records) == {Q}
         damaged.clear()
+        await asyncio.sleep(KEEP)
+    assert parts.store._records == {}
+
+
+async def test_one_that_is_unavailable_keeps_no_younger_one() -> None:
+    """Oldest first, so it is the first one each time. It goes once it can."""
+    parts = Keeping()
+    await parts.ended()
+    await asyncio.sleep(1)
+    for number in range(PAGE):
+        await parts.ended(f"wf-btcusdt-api-trades-20240601-{number:06d}", at=1.0)
+    parts.bus.unavailable = {Q}
+    await asyncio.sleep(KEEP + 1)
+    async with running(parts):
+        await asyncio.sleep(1)
+        assert set(parts.store._records) == {Q}
+        parts.bus.unavailable = set()
+        await asyncio.sleep(KEEP)
+    assert parts.store._records == {}
+
+
+async def test_many_that_are_unavailable_keep_no_other_for_ever() -> None:
+    """A look may end before the others' turn comes; the next one begins with them."""
+    parts = Keeping()
+    oldest = {f"wf-btcusdt-api-trades-20240601-{number:06d}" for number in range(GIVE_UP_AFTER * 3)}
+    for queue_id in oldest:
+        await parts.ended(queue_id)
+    await parts.ended(at=1.0)
+    parts.bus.unavailable = oldest
+    async with running(parts):
+        await asyncio.sleep(KEEP * 2)
+    assert set(parts.store._records) == oldest
+
+
+async def test_where_everything_is_unavailable_only_a_few_are_tried() -> None:
+    """Each may take its whole timeout."""
+    parts = Keeping()
+    for number in range(PAGE):
+        await parts.ended(f"wf-btcusdt-api-trades-20240601-{number:06d}")
+    parts.bus.down = True
+    await asyncio.sleep(KEEP + 1)
+    async with running(parts):
+        await asyncio.sleep(1)
+        assert parts.bus.tries == GIVE_UP_AFTER
+        parts.bus.down = False
         await asyncio.sleep(KEEP)
     assert parts.store._records == {}

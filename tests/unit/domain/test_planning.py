@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from msgspec.structs import replace
 
 from queue_manager.server.domain.model import Dependency, FailurePolicy, JobName, Lifetime, QueueState, Reads, StopMode
@@ -78,6 +81,54 @@ def test_a_worker_of_a_launch_without_doubt_is_deleted_when_it_is_due() -> None:
     """No settle time."""
     play = running(spec("a"))
     play.stop(StopMode.FORCE, grace=0.0)
+    assert names(play)["delete"] == ["a"]
+
+
+def lingering() -> Play:
+    """A worker that said its last word and did not exit in time."""
+    play = running(spec("a"))
+    play.says("a", status="finished", final=True)
+    play.wait(TIMINGS.linger_grace)
+    return play
+
+
+def forced() -> Play:
+    """A worker of a queue that is stopped by force."""
+    play = running(spec("a"))
+    play.stop(StopMode.FORCE, grace=0.0)
+    return play
+
+
+def stopped_before_it_was_accepted() -> Play:
+    """A worker that nobody could tell to stop."""
+    play = Play(spec("a"))
+    play.stop()
+    return play
+
+
+def failed_with_stop_all() -> Play:
+    """A worker of a queue in which another one has failed."""
+    play = running(spec("a"), spec("b"), policy=FailurePolicy.STOP_ALL)
+    play.exits("b", 1)
+    return play
+
+
+@pytest.mark.parametrize("make", [lingering, forced, stopped_before_it_was_accepted, failed_with_stop_all])
+def test_what_is_to_be_ended_at_once_is_so_whatever_the_clock_says(make: Callable[[], Play]) -> None:
+    """It may be put back: nobody waits for an hour until it is then again."""
+    play = make()
+    play.now -= 3600.0
+    assert names(play)["delete"] == ["a"]
+    assert play.now < (play.plan().wake_at or 0.0) <= play.now + TIMINGS.delete_retry
+
+
+def test_a_grace_is_kept_by_the_clock() -> None:
+    """A worker that was told to stop has until then."""
+    play = running(spec("a"))
+    play.stop(grace=30.0)
+    play.now += 29.0
+    assert names(play)["delete"] == []
+    play.now += 1.0
     assert names(play)["delete"] == ["a"]
 
 

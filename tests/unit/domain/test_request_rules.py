@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from queue_manager.server.domain.builtin import builtin_catalogue
 from queue_manager.server.domain.catalogue import Catalogue, Parameter, Target, TargetType
 from queue_manager.server.domain.errors import Violation
-from queue_manager.server.domain.model import Lifetime
-from queue_manager.server.domain.request import MAX_REQUESTS, JobRequest, StartRequest
+from queue_manager.server.domain.model import DependencyCondition, Lifetime
+from queue_manager.server.domain.request import MAX_REQUESTS, DependencyRequest, JobRequest, StartRequest
+from queue_manager.server.domain.rules import feeders
 from tests.unit.domain.samples import accepted, job, start, violations
 
 
@@ -257,6 +259,82 @@ def test_a_diamond_is_no_circle() -> None:
         job(depends_on=["loader-producer-2", "loader-producer-3"]),
     )
     assert len(accepted(request).jobs) == 4
+
+
+def loader(*gates: DependencyRequest, kind: str = "api_trades") -> JobRequest:
+    """A loader that waits."""
+    return JobRequest(target="loader-producer", type=kind, depends_on=gates)
+
+
+def connector(*gates: DependencyRequest, kind: str = "api_trades") -> JobRequest:
+    """A connector that drains the loaders of its type."""
+    return JobRequest(target="arango-connector", type=kind, depends_on=gates)
+
+
+def gate(name: str, condition: DependencyCondition | None = None) -> DependencyRequest:
+    """A gate on this job."""
+    return DependencyRequest(job=name, condition=condition)
+
+
+def past(*jobs: JobRequest) -> StartRequest:
+    """A request for a past month."""
+    return start(*jobs, time_range="2024-06-01:2024-06-30")
+
+
+def test_a_job_cannot_wait_until_one_that_it_feeds_has_finished() -> None:
+    """That drains only once this one has ended, which would never start: neither would ever end."""
+    found = violations(past(loader(gate("arango-connector")), connector()))
+    assert found == {
+        "requests[0].depends_on[0].job": "closes a circle of jobs that wait for each other, loader-producer → "
+        "arango-connector → loader-producer, because arango-connector drains only after loader-producer has ended; "
+        "take one of the gates out, or let it wait for STARTED"
+    }
+
+
+def test_a_circle_may_be_closed_by_draining_further_on() -> None:
+    """The one that waits, and the one that feeds, may be others."""
+    request = past(
+        loader(gate("visualizer")),
+        connector(),
+        JobRequest(target="visualizer", type="graph_metrics_stream", source="s", depends_on=[gate("arango-connector")]),
+    )
+    ((path, rule),) = violations(request).items()
+    assert path == "requests[2].depends_on[0].job"
+    assert "loader-producer → visualizer → arango-connector → loader-producer, because arango-connector drains" in rule
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [loader(gate("arango-connector", DependencyCondition.STARTED)), connector()],
+        [loader(), connector(gate("loader-producer"))],
+        [loader(), connector(gate("loader-producer", DependencyCondition.STARTED))],
+        [loader(), connector(), loader(gate("arango-connector"), kind="api_candles_5m")],
+        [connector(), connector(gate("arango-connector"))],
+    ],
+    ids=["for its start", "the other way", "the other way, for its start", "not its feeder", "nobody feeds them"],
+)
+def test_waiting_for_one_that_drains_is_no_circle(jobs: list[JobRequest]) -> None:
+    """Unless what it drains waits for it."""
+    assert len(accepted(past(*jobs)).jobs) == len(jobs)
+
+
+def test_who_feeds_whom_is_the_same_before_and_after_a_queue_is_accepted() -> None:
+    """A queue with one more gate is refused where its feeder, as the queue has it, would wait for the job it feeds."""
+    jobs = [
+        loader(), connector(), loader(kind="api_candles_5m"), connector(kind="api_candles_5m"),
+        loader(kind="ws_trades"), connector(kind="ws_trades"), loader(),
+    ]  # fmt: skip
+    queue = accepted(past(*jobs))
+    for i, feeder in enumerate(queue.jobs):
+        for reader in queue.jobs:
+            if reader is feeder:
+                continue
+            gated = [*jobs[:i], replace(jobs[i], depends_on=[gate(reader.name)]), *jobs[i + 1 :]]
+            if reader.spec.lifetime is Lifetime.DRAINS and feeder in feeders(queue, reader):
+                assert set(violations(past(*gated))) == {f"requests[{i}].depends_on[0].job"}
+            else:
+                accepted(past(*gated))
 
 
 def test_all_violations_come_at_once_in_the_order_of_the_request() -> None:

@@ -67,6 +67,7 @@ class Records:
         self._uncertain: set[str] = set()
         self._encoded: dict[str, tuple[int, bytes]] = {}
         self._by_suffix: dict[str, str] = {}
+        self._deletions = 0
         self._locks: dict[str, _Lock] = {}
         self._listeners: list[Listener] = []
 
@@ -92,8 +93,11 @@ class Records:
         """The record of a queue."""
         if (known := self._certain(queue_id)) is not None:
             return known
-        before = self._known(queue_id)
-        record = await self._store.get(queue_id)
+        while True:
+            before, deletions = self._known(queue_id), self._deletions
+            record = await self._store.get(queue_id)
+            if record is None or deletions == self._deletions:  # else it may have been deleted since it was read
+                break
         self._uncertain.discard(queue_id)
         newest = self._known(queue_id)  # it may have been made or changed while the store was read
         if record is None:
@@ -184,6 +188,7 @@ class Records:
     async def delete(self, queue_id: str) -> None:
         """Remove a queue from the store and from memory."""
         await self._store.delete(queue_id)
+        self._deletions += 1
         record = self._forget(queue_id)
         if record is not None:
             self._instruments.removed(record.queue)

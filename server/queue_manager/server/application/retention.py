@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 LONGEST_PAUSE: Final = 3600.0
 PAGE: Final = 100
 
+GIVE_UP_AFTER: Final = 5
+"""Queues in a row that cannot be removed because something is unavailable; then it most likely is so for all."""
+
 
 def _workers(queue: Queue) -> Iterator[WorkerKey]:
     """The workers that a queue ever had, of all attempts."""
@@ -41,6 +44,8 @@ class Retention:
         self._bus = bus
         self._clock = clock
         self._keep = keep
+        self._left: set[str] = set()
+        """Queues that could not be removed when that was tried last."""
 
     async def run(self) -> None:
         """Remove old queues for ever."""
@@ -54,21 +59,30 @@ class Retention:
             await asyncio.sleep(min(LONGEST_PAUSE, max(1.0, self._keep / 10)))
 
     async def _sweep(self) -> None:
-        left: set[str] = set()
+        tried: set[str] = set()
+        in_a_row = 0
         while True:
-            ids = await self._store.ended_before(self._clock.now() - self._keep, limit=PAGE + len(left))
-            if left.issuperset(ids):
+            before = self._clock.now() - self._keep
+            ids = await self._store.ended_before(before, limit=PAGE + len(self._left))
+            if tried.issuperset(ids):
                 return
-            for queue_id in ids:
-                if queue_id in left:
+            for queue_id in sorted(ids, key=self._left.__contains__):  # those that could be removed come first
+                if queue_id in tried:
                     continue
+                tried.add(queue_id)
+                self._left.add(queue_id)
                 try:
                     await self._remove(queue_id)
-                except Unavailable:
-                    raise
+                except Unavailable as error:
+                    in_a_row += 1
+                    if in_a_row == GIVE_UP_AFTER:
+                        raise
+                    log.warning("an old queue stays until later", queue_id=queue_id, error=error.message)
                 except Exception:  # a record that cannot be read keeps no other
                     log.exception("an old queue cannot be removed", queue_id=queue_id)
-                    left.add(queue_id)
+                else:
+                    in_a_row = 0
+                    self._left.discard(queue_id)
 
     async def _remove(self, queue_id: str) -> None:
         record = await self._records.find(queue_id)

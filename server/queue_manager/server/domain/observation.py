@@ -30,7 +30,7 @@ class WorkerStatus:
     key: WorkerKey
     phase: Phase
     ref: RunnerRef | None = None
-    """Set unless ABSENT."""
+    """Set unless ABSENT; or of one that ENDED, where nobody can tell any more which it was."""
     spec_hash: str = ""
     """The hash that it was launched with; empty where the runner does not know."""
     exit_code: int | None = None

@@ -46,12 +46,15 @@ def delete_at(job: Job, ending: EndIntent, timings: Timings) -> float:
     """When a worker that is to be ended is deleted.
 
     At once where it is not known to exist: then nobody can tell it to stop. Not before its name can be given up, where
-    a launch call may still be under way (`launch_unsure`).
+    a launch call may still be under way (`launch_unsure`). What is due at once is so at any time: the clock may have
+    been put back since.
     """
     status = job.status
-    if status.accept_time is None:
-        return ending.time
-    return max(ending.delete_at, status.accept_time + timings.launch_settle if status.launch_unsure else 0.0)
+    at_once = status.accept_time is None or ending.delete_at <= ending.time
+    time = 0.0 if at_once else ending.delete_at
+    if status.launch_unsure and status.accept_time is not None:
+        time = max(time, status.accept_time + timings.launch_settle)
+    return time
 
 
 def plan(queue: Queue, *, now: float, timings: Timings) -> Plan:

@@ -17,6 +17,7 @@ from msgspec.structs import astuple, replace
 
 from queue_manager.server.domain import field_rules, naming
 from queue_manager.server.domain.catalogue import Catalogue, Target, TargetType, nearest
+from queue_manager.server.domain.circles import Wait, find_circles
 from queue_manager.server.domain.errors import InvalidRequest, Violation
 from queue_manager.server.domain.field_rules import quote
 from queue_manager.server.domain.model import (
@@ -27,9 +28,11 @@ from queue_manager.server.domain.model import (
     JobName,
     JobSpec,
     JobStatus,
+    Lifetime,
     Queue,
     QueueSpec,
     QueueStatus,
+    Reads,
     cut,
 )
 
@@ -214,7 +217,7 @@ class _Check:
             self.entries.append(_Entry(i, f"requests[{i}]", job, target, target.type_of(job.type) if target else None))
         self.names = naming.job_names([entry.job.target for entry in self.entries])
         gated = any(job.depends_on for job in request.requests)
-        self._circles = find_circles(self.names, [entry.job for entry in self.entries]) if gated else {}
+        self._circles = self._find_circles() if gated else {}
         self._derived = self._derived_collections(today)
         self._queue()
 
@@ -320,10 +323,47 @@ class _Check:
             elif gate.job in seen:
                 self._add(at, f"{quote(gate.job)} is named twice; name each job once")
             elif circle := self._circles.get((entry.number, j)):
-                names = cut(" → ".join(map(_bare, circle)), 1024)
-                self._add(at, f"closes a circle of jobs that wait for each other, {names}; take one of them out")
+                self._add(at, f"closes a circle of jobs that wait for each other, {self._told(circle)}")
             seen.add(gate.job)
             self._malformed(f"{path}[{j}].")
+
+    def _find_circles(self) -> dict[tuple[int, int], list[Wait]]:
+        places: dict[str, int] = {name: i for i, name in enumerate(self.names[: len(self.entries)])}
+        finished = DependencyCondition.FINISHED
+        gates = [
+            [(places.get(gate.job), gate.condition or finished) for gate in entry.job.depends_on[:MAX_REQUESTS]]
+            for entry in self.entries
+        ]
+        return find_circles(gates, [self._feeders(entry) for entry in self.entries])
+
+    def _feeders(self, reader: _Entry) -> list[int]:
+        """The jobs that feed one that drains, as `rules.feeders` has it; none of another one."""
+        kind = reader.type
+        if kind is None or kind.lifetime is not Lifetime.DRAINS:
+            return []
+        return [
+            other.number
+            for other in self.entries
+            if other.type
+            and other.type.feeds
+            and other is not reader
+            and (kind.reads is Reads.ALL or other.job.type == reader.job.type)
+        ]
+
+    def _told(self, circle: Sequence[Wait]) -> str:
+        """A circle of waits, and what to do about it."""
+
+        def name(number: int) -> str:
+            return _bare(self.names[number])
+
+        text = cut(" → ".join(name(wait.job) for wait in (*circle, circle[0])), 1024)
+        drains = [wait for wait in circle if wait.drains]
+        if not drains:
+            return f"{text}; take one of them out"
+        why = cut(
+            ", and ".join(f"{name(wait.job)} drains only after {name(wait.other)} has ended" for wait in drains), 1024
+        )
+        return f"{text}, because {why}; take one of the gates out, or let it wait for STARTED"
 
     def _missing(self, entry: _Entry, name: str) -> None:
         """What is broken because a field, or a part of it, was not given."""
@@ -356,36 +396,6 @@ class _Check:
         if broken_range or field_rules.symbol(request.symbol):
             return frozenset()
         return frozenset([naming.collection_name(request.symbol, kind, request.time_range, today) for kind in types])
-
-
-def find_circles(names: Sequence[str], jobs: Sequence[JobRequest]) -> dict[tuple[int, int], list[str]]:
-    """Gates that close a circle: (index of the job, index of its gate) → the names along it, first and last the same.
-
-    A gate on the job itself or on an unknown one is no part of it. One gate is found for each circle; without the gates
-    that were found there is none left.
-    """
-    places = {name: i for i, name in enumerate(names[: len(jobs)])}
-    found: dict[tuple[int, int], list[str]] = {}
-    finished: set[int] = set()
-    trail: list[int] = []
-
-    def visit(i: int) -> None:
-        trail.append(i)
-        for j, gate in enumerate(jobs[i].depends_on[:MAX_REQUESTS]):
-            other = places.get(gate.job)
-            if other is None or other == i or other in finished:
-                continue
-            if other in trail:
-                found[i, j] = [names[k] for k in (*trail[trail.index(other) :], other)]
-            else:
-                visit(other)
-        trail.pop()
-        finished.add(i)
-
-    for i in range(len(jobs)):
-        if i not in finished:
-            visit(i)
-    return found
 
 
 def _parameter_rule(name: str, value: str, target: Target | None) -> str | None:

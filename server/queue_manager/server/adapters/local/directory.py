@@ -30,11 +30,14 @@ from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
 import msgspec
+import structlog
 
 from queue_manager.server.adapters.local.identity import Exit, Identity, Tombstone
 from queue_manager.server.adapters.local.shim import process
 from queue_manager.server.domain.errors import Unavailable
 from queue_manager.server.domain.observation import Phase
+
+log = structlog.get_logger(__name__)
 
 LOCK_WAIT: Final = 2.0
 """How long a shim that holds the lock is given to record the worker's identity, in seconds. It takes milliseconds."""
@@ -94,9 +97,15 @@ class WorkerDirectory:
         """What is true of the worker now.
 
         Where that is ABSENT, no launch call made before can start the worker any more: its ticket is taken away.
-        Raises `Unavailable` where a launch is under way and does not come to a result.
+        Raises `Unavailable` where a launch is under way and does not come to a result, and where nobody can tell whether
+        the worker runs, because its identity is damaged and its end not on record.
         """
-        identity = self.identity()
+        try:
+            identity = self.identity()
+        except Unavailable:
+            if (ended := self._end_on_record()) is None:
+                raise
+            return Seen(phase=Phase.ENDED, spec=self.spec(), exit=ended)
         if identity is None:
             if not self.path.is_dir():
                 return Seen(phase=Phase.ABSENT)
@@ -109,9 +118,11 @@ class WorkerDirectory:
         return self._started(identity)
 
     def _never_started(self) -> Seen:
-        ended = self._read(process.EXIT, Exit)
-        tombstone = self._read(process.TOMBSTONE, Tombstone)
-        if ended is not None or tombstone is not None:
+        ended, tombstone = self.exit(), self._readable(process.TOMBSTONE, Tombstone)
+        over = any((self.path / name).exists() for name in (process.EXIT, process.TOMBSTONE))
+        if over and ended is None and tombstone is None:
+            ended = self._unknown_exit()
+        if over:
             return Seen(phase=Phase.ENDED, spec=self.spec(), exit=ended, tombstone=tombstone)
         process.remove(self._file(process.TICKET))
         return Seen(phase=Phase.ABSENT, spec=self.spec())
@@ -128,17 +139,31 @@ class WorkerDirectory:
         if (ended := self.exit()) is None:
             if identity.worker.alive():
                 return Seen(phase=Phase.RUNNING, spec=spec, identity=identity, orphaned=True)
-            ended = Exit(time=time.time())
-            self._write(process.EXIT, ended)
+            ended = self._unknown_exit()
         return Seen(phase=Phase.ENDED, spec=spec, identity=identity, exit=ended)
+
+    def _end_on_record(self) -> Exit | None:
+        """How a worker ended of which no more is known than that. Its shim records it when nothing of it runs any more."""
+        if (ended := self.exit()) is None and self.has_exit():
+            with self.locked() as locked:
+                if locked:
+                    ended = self.exit() or self._unknown_exit()
+        return ended
+
+    def _unknown_exit(self) -> Exit:
+        """Record that it has ended and that nobody knows how. Its shim is gone, and has left no record that can be read."""
+        log.warning("nobody knows how a worker ended", worker=self.path.name, damaged=self.has_exit())
+        ended = Exit(time=time.time())
+        self._write(process.EXIT, ended)
+        return ended
 
     def identity(self) -> Identity | None:
         """Who the worker is, once its shim has recorded it."""
         return self._read(process.IDENTITY, Identity)
 
     def exit(self) -> Exit | None:
-        """How the worker ended, if that is recorded."""
-        return self._read(process.EXIT, Exit)
+        """How the worker ended, if that is recorded and can be read."""
+        return self._readable(process.EXIT, Exit)
 
     def has_exit(self) -> bool:
         """Whether its end is recorded: the cheapest of questions."""
@@ -190,7 +215,12 @@ class WorkerDirectory:
             if not launching:
                 return
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        identity = self.identity()
+        try:
+            identity = self.identity()
+        except Unavailable:
+            if self._end_on_record() is None:
+                raise
+            return
         if identity is None:
             with self.locked() as locked:
                 identity = self.identity()
@@ -239,11 +269,19 @@ class WorkerDirectory:
             os.close(fd)
 
     def remove(self) -> bool:
-        """Remove the directory of a worker that does not run. In one step, so that a crash leaves no half of it."""
+        """Remove the directory of a worker that does not run. In one step, so that a crash leaves no half of it.
+
+        Its job is over. So where a file is damaged and nobody can tell, it is enough that its shim is gone.
+        """
         if not self.path.is_dir():
             return True
-        if self.inspect().phase is Phase.RUNNING:
-            return False
+        try:
+            if self.inspect().phase is Phase.RUNNING:
+                return False
+        except Unavailable:
+            with self.locked() as locked:
+                if not locked:
+                    raise
         grave = self.path.with_name(f"{FORGOTTEN}{self.path.name}-{os.urandom(4).hex()}")
         self.path.rename(grave)
         self.bury(grave)
@@ -265,6 +303,12 @@ class WorkerDirectory:
             return None if text is None else msgspec.json.decode(text, type=type)
         except (UnicodeDecodeError, msgspec.MsgspecError) as e:
             raise Unavailable(f"{self._file(name)} is damaged: {e}") from e
+
+    def _readable(self, name: str, type: type[S]) -> S | None:  # noqa: A002 - as msgspec calls it
+        try:
+            return self._read(name, type)
+        except Unavailable:
+            return None
 
     def _write(self, name: str, value: msgspec.Struct) -> None:
         process.write_durably(self._file(name), msgspec.json.encode(value).decode() + "\n")

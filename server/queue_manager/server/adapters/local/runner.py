@@ -184,13 +184,18 @@ class LocalRunner:
     def _find_alive(self) -> list[WorkerKey]:
         found = []
         for path in self._workers.iterdir():
-            if WorkerDirectory.is_name(path.name):
-                directory = self._directory(path.name)
+            if not WorkerDirectory.is_name(path.name):
+                continue
+            directory = self._directory(path.name)
+            try:
                 if directory.identity() is None:  # to inspect it would undo a launch that is under way
                     continue
                 seen = directory.inspect()
-                if seen.phase is Phase.RUNNING and (spec := seen.spec) is not None:
-                    found.append(WorkerKey(spec.queue_id, spec.job, spec.attempt, path.name))
+            except Unavailable as error:  # that of one hides no other
+                log.warning("nobody can tell whether a worker runs", worker=path.name, error=error.message)
+                continue
+            if seen.phase is Phase.RUNNING and (spec := seen.spec) is not None:
+                found.append(WorkerKey(spec.queue_id, spec.job, spec.attempt, path.name))
         return found
 
     def _prepare(self) -> None:

@@ -264,7 +264,7 @@ def _status(key: WorkerKey, seen: Seen, *, complete: bool) -> WorkerStatus:
     return WorkerStatus(
         key=key,
         phase=seen.phase,
-        ref=RunnerRef(runner="local", name=key.name, uid=uid, pid=identity.pid if identity else 0),
+        ref=RunnerRef(runner="local", name=key.name, uid=uid, pid=identity.pid if identity else 0) if uid else None,
         spec_hash=seen.spec.spec_hash if seen.spec else "",
         exit_code=ended.exit_code if ended else None,
         reason=_reason(seen),
