@@ -57,7 +57,7 @@ class FolderRig:
     async def started(self, name: str) -> int:
         """See `Rig`."""
         mark = self.shared / name
-        await until(mark.exists)
+        await until(lambda: mark.exists() and mark.read_text().endswith("\n"))  # it is there before it is written to
         return mark.read_text().count("started")
 
     async def ready(self) -> None:
