@@ -188,7 +188,6 @@ async def reading(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         topic="events",
         group="g",
         take=read.take,
-        clock=WallClock(),
         backoff=Backoff(Random(1)),
         observe=lambda event, _: read.events.append(event),
     )

@@ -87,12 +87,17 @@ async def test_a_worker_that_runs_has_not_ended_whatever_a_damaged_record_says(d
         assert (await ended(runner)).exit_code == 137
 
 
-async def test_a_worker_that_outlives_its_shim_has_not_ended_whatever_a_damaged_record_says(data_dir: Path) -> None:
-    """It can be ended."""
+async def orphaned(data_dir: Path) -> None:
+    """A worker that runs, and whose shim was killed."""
     async with local_runner(data_dir) as runner:
         await launched(runner, spec())
         shim_process(data_dir).signal(signal.SIGKILL)
         await until(lambda: not shim_lives(data_dir, "w"))
+
+
+async def test_a_worker_that_outlives_its_shim_has_not_ended_whatever_a_damaged_record_says(data_dir: Path) -> None:
+    """It can be ended."""
+    await orphaned(data_dir)
     damage(data_dir, process.EXIT)
     async with local_runner(data_dir) as runner:
         assert (await status(runner)).phase is Phase.RUNNING
@@ -171,10 +176,7 @@ async def ended_at_last(runner: LocalRunner) -> WorkerStatus:
 
 async def test_an_orphan_whose_identity_cannot_be_read_may_still_run(data_dir: Path) -> None:
     """So it counts neither as ended nor as absent."""
-    async with local_runner(data_dir) as runner:
-        await launched(runner, spec())
-        shim_process(data_dir).signal(signal.SIGKILL)
-        await until(lambda: not shim_lives(data_dir, "w"))
+    await orphaned(data_dir)
     damage(data_dir, process.IDENTITY)
     async with local_runner(data_dir) as runner:
         for call in (runner.observe([key()]), runner.delete(key(), grace=0), runner.launch(spec())):

@@ -146,15 +146,21 @@ async def test_a_caller_that_goes_away_stops_no_replay(post: Post) -> None:
     assert len(post.sent) == 5
 
 
+async def ended_between_two_steps(post: Post) -> asyncio.Task[None]:
+    """The server's end, which comes while a replay waits for its next step."""
+    await post.letters.stepped.wait()
+    draining = asyncio.create_task(post.service.drain())
+    await asyncio.sleep(0)
+    post.letters.may_step.set()
+    return draining
+
+
 async def test_a_server_that_ends_stops_between_two_steps(post: Post) -> None:
     """Where all that was sent is marked; the caller is told to call again."""
     ids = post.bury(5)
     post.letters.one_by_one = True
     caller = asyncio.create_task(post.replay(*ids))
-    await post.letters.stepped.wait()
-    draining = asyncio.create_task(post.service.drain())
-    await asyncio.sleep(0)
-    post.letters.may_step.set()
+    draining = await ended_between_two_steps(post)
     with pytest.raises(ShuttingDown, match="4 of 5"):
         await caller
     await draining
@@ -166,10 +172,7 @@ async def test_replays_that_have_not_begun_when_the_server_ends_send_nothing(pos
     ids = post.bury(8)
     post.letters.one_by_one = True
     first, second = (asyncio.create_task(post.replay(*each)) for each in (ids[:5], ids[5:]))
-    await post.letters.stepped.wait()
-    draining = asyncio.create_task(post.service.drain())
-    await asyncio.sleep(0)
-    post.letters.may_step.set()
+    draining = await ended_between_two_steps(post)
     with pytest.raises(ShuttingDown, match="4 of 5"):
         await first
     with pytest.raises(ShuttingDown, match="no dead letter was replayed"):

@@ -265,11 +265,7 @@ async def test_a_server_that_restarts_is_not_seen(world: World) -> None:
 
 async def test_who_knows_more_than_the_others_is_let_in_at_once(world: World) -> None:
     """The server is back, and the hub has not tried again yet: it goes on from there with the others."""
-    await away_for_long(world)
-    world.server.change(by=3)
-    world.server.go(away=False)
-    ahead = Reader(after=4)
-    await world.begin(ahead)
+    ahead = await ahead_of_the_hub(world)
     assert ahead.accepted
     assert len(world.server.open) == 1  # its own: the hub still waits
     await asyncio.sleep(5.0)
@@ -282,11 +278,7 @@ async def test_who_knows_more_than_the_others_is_let_in_at_once(world: World) ->
 
 async def test_who_knows_more_is_told_of_changes_before_the_others(world: World) -> None:
     """By a stream of its own, while the hub waits; nothing comes twice."""
-    await away_for_long(world)
-    world.server.change(by=3)
-    world.server.go(away=False)
-    ahead = Reader(after=4)
-    await world.begin(ahead)
+    ahead = await ahead_of_the_hub(world)
     world.server.change()
     await asyncio.sleep(0.01)
     assert [frame[:2] for frame in ahead.frames] == [("UPDATE", 5)]
@@ -298,11 +290,7 @@ async def test_who_knows_more_is_told_of_changes_before_the_others(world: World)
 
 async def test_who_is_led_in_while_the_gateway_shuts_down(world: World) -> None:
     """Is told so at once, though its own stream goes on."""
-    await away_for_long(world)
-    world.server.change(by=3)
-    world.server.go(away=False)
-    ahead = Reader(after=4)
-    await world.begin(ahead)
+    ahead = await ahead_of_the_hub(world)
     world.watches.end()
     await asyncio.sleep(0.01)
     assert ahead.failed is not None
@@ -312,12 +300,7 @@ async def test_who_is_led_in_while_the_gateway_shuts_down(world: World) -> None:
 
 async def test_who_knows_more_where_nobody_has_said_so(world: World) -> None:
     """A server that is slow to accept a stream: what the hub hears by then is enough."""
-    await away_for_long(world)
-    world.server.change(by=3)
-    world.server.go(away=False)
-    world.server.odd = "deaf"
-    ahead = Reader(after=4)
-    await world.begin(ahead)
+    ahead = await ahead_of_the_hub(world, odd="deaf")
     assert not ahead.accepted
     await asyncio.sleep(5.0)
     assert ahead.accepted
@@ -334,6 +317,17 @@ async def test_a_stream_of_ones_own_that_ends_without_a_word(world: World) -> No
     back = Reader(after=3)
     await world.begin(back)
     assert back.frames == [("RESYNC", 31, 28, "state 31")]
+
+
+async def ahead_of_the_hub(world: World, *, odd: str = "") -> Reader:
+    """A reader that knows the three changes of a server which is back, while the hub waits for its next attempt."""
+    await away_for_long(world)
+    world.server.change(by=3)
+    world.server.go(away=False)
+    world.server.odd = odd
+    ahead = Reader(after=4)
+    await world.begin(ahead)
+    return ahead
 
 
 async def away_for_long(world: World) -> None:

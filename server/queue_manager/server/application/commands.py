@@ -148,7 +148,8 @@ def _named(command: Command, command_id: str) -> Mapping[str, object]:
     """By what whoever wrote a start finds what became of it, also where it is rejected."""
     if command.kind is not CommandKind.START:
         return {}
-    given = next((command.request[name] for name in REQUEST_ID if command.request.get(name)), command_id)
+    request = _with_id(command, command_id)
+    given = next(request[name] for name in REQUEST_ID if name in request)
     return {"request_id": cut(given) if isinstance(given, str) else command_id}
 
 

@@ -143,8 +143,7 @@ class Controller:
     def _answer(self, queue_id: str) -> None:
         """Whatever was said of a queue that has ended changes nothing; its bus waits for that to be said."""
         assert self._intake is not None
-        if (batch := self._intake.take(queue_id)) is not None:
-            self._intake.stored(batch)
+        self._intake.stored(self._intake.take(queue_id))
 
     async def _observe(self, queue: Queue) -> Sequence[WorkerStatus]:
         # Also those that may have been launched already: launching such a one again may be refused now.
@@ -162,15 +161,12 @@ class Controller:
         try:
             record = await self._records.change(queue_id, self._transition(observations, batch, heard, looked))
         except NotFound:
-            if batch is not None:
-                self._intake.stored(batch)
+            self._intake.stored(batch)
             raise
         except BaseException:
-            if batch is not None:
-                self._intake.restore(queue_id, batch)
+            self._intake.restore(queue_id, batch)
             raise
-        if batch is not None:
-            self._intake.stored(batch)
+        self._intake.stored(batch)
         return record.queue
 
     def _transition(

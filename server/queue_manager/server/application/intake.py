@@ -111,16 +111,20 @@ class Intake:
             await asyncio.gather(*(self._bury(message, reason) for message, reason in some))
 
     def take(self, queue_id: str) -> Batch | None:
-        """The queue's buffer, which begins anew. Whoever takes it calls `stored` or `restore`."""
+        """The queue's buffer, which begins anew; None: it was empty. Whoever takes it calls `stored` or `restore`."""
         return self._batches.pop(queue_id, None)
 
-    def stored(self, batch: Batch) -> None:
-        """The batch is in the store."""
+    def stored(self, batch: Batch | None) -> None:
+        """What was taken is in the store, or need not be."""
+        if batch is None:
+            return
         self._instruments.telemetry("accepted", len(batch.reports))
         _resolve(batch.stored, None)
 
-    def restore(self, queue_id: str, batch: Batch) -> None:
-        """The batch could not be stored: it goes back before what has come since."""
+    def restore(self, queue_id: str, batch: Batch | None) -> None:
+        """What was taken could not be stored: it goes back before what has come since."""
+        if batch is None:
+            return
         newer = self._batches.get(queue_id)
         if newer is not None:
             batch.reports.extend(newer.reports)

@@ -25,7 +25,6 @@ from queue_manager.server.domain.publication import publications
 KEPT: Final = 64
 """Entries kept in memory per queue; where more wait, they are read from history."""
 
-
 LAST_WORDS: Final = 2.0
 """Seconds that a server which is being stopped gives its events to go out."""
 

@@ -165,7 +165,7 @@ class Admin:
             found: dict[str, dict[str, str]] = {}
             for response in await client.describe_configs(wanted):
                 for code, _, _, topic, entries in response.resources:
-                    if code in {each.errno for each in NOT_ALLOWED}:
+                    if for_code(code) in NOT_ALLOWED:
                         continue
                     if code != UnknownTopicOrPartitionError.errno:
                         _raise_for(code, f"settings of topic {topic}")

@@ -109,7 +109,6 @@ class KafkaBus:
                 topic=topic,
                 group=f"{group}-{role}",
                 take=take,
-                clock=clock,
                 backoff=Backoff(rng),
                 instance=instance,
                 observe=observe,

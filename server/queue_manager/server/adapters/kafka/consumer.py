@@ -1,18 +1,18 @@
 """Records in: a member of a consumer group that reads one topic, for ever, and commits what has been stored.
 
 What the reference of failure modes teaches: nothing is committed by the clock, records come as bytes, a poll is never
-cancelled, every call is bounded, and whatever fails ends in a new client.
+cancelled before the end, every call is bounded, and whatever fails ends in a new client.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, OffsetAndMetadata, TopicPartition
@@ -22,11 +22,12 @@ from queue_manager.server.adapters.kafka.access import Access
 from queue_manager.server.adapters.kafka.admin import NOTHING, Admin
 from queue_manager.server.adapters.kafka.faults import stopped, told
 from queue_manager.server.adapters.kafka.knock import knock
-from queue_manager.server.application.ports import Clock
 from queue_manager.server.application.workqueue import Backoff
 from queue_manager.server.domain.errors import Unavailable
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 POLL: Final = 0.5
 """Seconds after which a poll returns with nothing; so long an end takes, because polls are not cancelled."""
@@ -129,7 +130,6 @@ class Consumer:
         topic: str,
         group: str,
         take: Take,
-        clock: Clock,
         backoff: Backoff,
         instance: str | None = None,
         observe: Observe = lambda *_: None,
@@ -149,7 +149,6 @@ class Consumer:
         self._topic = topic
         self._group = group
         self._take = take
-        self._clock = clock
         self._backoff = backoff
         self._instance = instance
         self._partitions: dict[TopicPartition, _Partition] = {}
@@ -180,7 +179,7 @@ class Consumer:
                 await self._read()
             except Exception as error:  # whatever it is: a reader that has ended would be missed by nobody
                 expected = isinstance(error, (KafkaError, OSError, TimeoutError, Unavailable))
-                self.problem = _why(error)
+                self.problem = told(error)
                 self._observe("rebuild", self._topic)
                 delay = self._backoff.failed(self._topic)
                 log.warning(
@@ -232,17 +231,29 @@ class Consumer:
 
     async def _started(self, client: AIOKafkaConsumer) -> None:
         """Start a client, unless that takes too long, or the end comes before."""
-        starting = asyncio.create_task(client.start(), name=f"start reading {self._topic}")
-        ending = asyncio.create_task(self._ending.wait(), name=f"end reading {self._topic}")
-        await asyncio.wait({starting, ending}, timeout=STARTING, return_when=asyncio.FIRST_COMPLETED)
-        in_time = starting.done()
-        for task in (starting, ending):
-            task.cancel()
-        await asyncio.wait({starting, ending})
-        if in_time:
-            starting.result()
-        elif not self._ending.is_set():
-            raise TimeoutError(f"Kafka has not let us join group {self._group} within {STARTING:.0f} s")
+        async with self._unless_ending(client.start()) as (starting, first):
+            await first(STARTING)
+            if starting.done():
+                starting.result()
+            elif not self._ending.is_set():
+                raise TimeoutError(f"Kafka has not let us join group {self._group} within {STARTING:.0f} s")
+
+    @asynccontextmanager
+    async def _unless_ending(
+        self, work: Coroutine[Any, Any, T]
+    ) -> AsyncIterator[tuple[asyncio.Task[T], Callable[[float | None], Awaitable[object]]]]:
+        """The task that does this, and what waits so many seconds for it or the end; it is cancelled on the way out."""
+        doing, ending = asyncio.create_task(work), asyncio.create_task(self._ending.wait())
+
+        async def first(timeout: float | None) -> None:
+            await asyncio.wait({doing, ending}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+        try:
+            yield doing, first
+        finally:
+            doing.cancel()
+            ending.cancel()
+            await asyncio.wait({doing, ending})
 
     async def _poll(self, client: AIOKafkaConsumer) -> None:
         polled = await self._polled(client)
@@ -285,20 +296,15 @@ class Consumer:
         taken records out, but its client is not used any more.
         """
         patience = PAUSED if client.paused() else POLL
-        polling = asyncio.ensure_future(client.getmany(timeout_ms=int(patience * 1000), max_records=POLLED))
-        ending = asyncio.ensure_future(self._ending.wait())
-        try:
-            await asyncio.wait({polling, ending}, timeout=STALLED, return_when=asyncio.FIRST_COMPLETED)
-            if not polling.done() and not ending.done():
+        poll = client.getmany(timeout_ms=int(patience * 1000), max_records=POLLED)
+        async with self._unless_ending(poll) as (polling, first):
+            await first(STALLED)
+            if not polling.done() and not self._ending.is_set():
                 self.problem = f"group {self._group} has not given us partitions for {STALLED:.0f} s"
-                await asyncio.wait({polling, ending}, return_when=asyncio.FIRST_COMPLETED)
+                await first(None)
             if not polling.done():
                 await asyncio.wait({polling}, timeout=POLL)
             return polling.result() if polling.done() else {}
-        finally:
-            polling.cancel()
-            ending.cancel()
-            await asyncio.wait({polling, ending})
 
     @property
     def _full(self) -> float:
@@ -397,10 +403,6 @@ class Consumer:
         finally:
             for tp in gone:
                 self._partitions.pop(tp, None)
-
-
-def _why(error: Exception) -> str:
-    return error.message if isinstance(error, Unavailable) else told(error)
 
 
 def _source(tp: TopicPartition, note: str) -> str:
