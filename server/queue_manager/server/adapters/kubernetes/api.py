@@ -1,6 +1,6 @@
 """The Kubernetes API, as far as it is used here: one namespace, every call bounded and told of.
 
-JSON goes there, protobuf comes back (see `objects`).
+Jobs go there as protobuf (see `encoding`), all else as JSON; protobuf comes back (see `objects`).
 
 What leads there is kubernetes_asyncio's to read (see `credentials`). The library's generated methods and models are not
 used: they decode at a tenth of the speed, set no time limit, and give a watch's error answers out as events.
@@ -165,17 +165,22 @@ class Api:
         resource: str,
         name: str = "",
         *,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         query: Mapping[str, str] | None = None,
         metadata_only: bool = False,
     ) -> bytes:
         """Make a call and answer its body. Raises `Refusal`, `NoAnswer`. A patch is a JSON merge patch.
 
+        `body`: an object, or one that is encoded as protobuf.
+
         `metadata_only`: of an object, only that is answered, which is half the work for both sides.
         """
-        data = None if body is None else msgspec.json.encode(body)
+        data, sent = body, PROTOBUF
+        if not isinstance(body, bytes):
+            data = None if body is None else msgspec.json.encode(body)
+            sent = _MERGE_PATCH if verb == "patch" else _JSON
         await self._turn(f"{verb} {resource}")
-        headers = self._headers(verb, metadata_only=metadata_only)
+        headers = {"Content-Type": sent, "Accept": METADATA_ONLY if metadata_only else PROTOBUF}
 
         async def made(account: dict[str, str]) -> bytes:
             with self._told(verb, resource) as told:
@@ -220,7 +225,7 @@ class Api:
         account = await self._credentials.headers()
         try:
             with self._told("watch", resource) as told:
-                headers = self._headers("watch") | account
+                headers = {"Accept": STREAM} | account
                 async with self._send("watch", resource, "", None, query, headers, limits) as response:
                     told.answered(response, b"" if response.status < 300 else await response.read())
                     try:
@@ -261,12 +266,6 @@ class Api:
             allow_redirects=False,  # it would make a GET of a POST
             **self._optional,
         )
-
-    def _headers(self, verb: str, *, metadata_only: bool = False) -> dict[str, str]:
-        return {
-            "Content-Type": _MERGE_PATCH if verb == "patch" else _JSON,
-            "Accept": METADATA_ONLY if metadata_only else STREAM if verb == "watch" else PROTOBUF,
-        }
 
 
 class _Told:
