@@ -13,22 +13,25 @@ Found = TypeVar("Found")
 async def in_turn(
     rounds: int, sides: Sequence[Side], measure: Callable[[Side], Awaitable[Found]]
 ) -> list[tuple[Found, ...]]:
-    """Measure all sides, round by round, back and there again. Answers what was found of each, in their order.
+    """Measure all sides, round by round. Answers what was found of each, in their order.
 
+    Every two rounds go back and there again, and the next two begin with another side: so nobody is favoured by a machine
+    that becomes slower, nor by something that comes back at every third measurement, as a garbage collection may.
     One round more goes before, which warms them up and is not counted.
     """
     counted = []
     for number in range(rounds + 1):
-        found = [await measure(side) for side in (sides if number % 2 else reversed(sides))]
+        first = (number - 1) // 2 % len(sides)
+        order = [*range(first, len(sides)), *range(first)]
+        found = {place: await measure(sides[place]) for place in (order if number % 2 else reversed(order))}
         if number:
-            counted.append(tuple(found if number % 2 else reversed(found)))
+            counted.append(tuple(found[place] for place in range(len(sides))))
     return counted
 
 
-def merged(rounds: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
-    """Rates of every two rounds as one: as much was done in each, so their harmonic mean.
+def merged(rounds: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Rates of all rounds as one for each side: as much was done in each round, so their harmonic mean.
 
     For what is fast and slow by turns, whichever side it is.
     """
-    pairs = zip(rounds[::2], rounds[1::2], strict=True)
-    return [tuple(harmonic_mean(of_side) for of_side in zip(*pair, strict=True)) for pair in pairs]
+    return tuple(harmonic_mean(of_side) for of_side in zip(*rounds, strict=True))

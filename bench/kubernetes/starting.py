@@ -60,14 +60,14 @@ async def opened(stack: AsyncExitStack, folder: Path) -> tuple[Cluster, Manager]
 
 
 async def prepared(cluster: Cluster, manager: Manager) -> Sequence[bytes]:
-    """What the manager sends to create the Jobs of a queue, told from what the API has of them."""
+    """What the manager sends to create the Jobs of a queue, told from what the API has of them, as JSON."""
     queue_id = await manager.start()
     await manager.until_jobs(JOBS, "STARTING")
     manifests = []
     for job in await cluster.raw_jobs(queue_id):
         metadata, spec = job["metadata"], job["spec"]
         made = ("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name")
-        spec.pop("selector")
+        _take_defaults_from(spec)
         for labels in (metadata["labels"], spec["template"]["metadata"]["labels"]):
             for name in made:
                 labels.pop(name, None)
@@ -81,6 +81,17 @@ async def prepared(cluster: Cluster, manager: Manager) -> Sequence[bytes]:
     await manager.until_none()
     assert len(manifests) == JOBS
     return manifests
+
+
+def _take_defaults_from(spec: dict[str, Any]) -> None:
+    """Take away what the API has put into a Job's specification."""
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    for field in ("selector", "manualSelector", "completionMode", "suspend"):
+        del spec[field]
+    del pod["dnsPolicy"], pod["schedulerName"], container["terminationMessagePath"]
+    for variable in container["env"]:
+        variable.get("valueFrom", {}).get("fieldRef", {}).pop("apiVersion", None)
 
 
 def renamed(manifests: Sequence[bytes]) -> list[bytes]:

@@ -41,7 +41,7 @@ def is_said_exactly(document: Mapping[str, Any]) -> bool:
 
 
 def _shaped(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with what JSON writes in another shape than protobuf: some objects are spread out in that around them."""
+    """The document with what JSON writes in another shape: some objects are spread out in that around them."""
     spec = document["spec"]
     template = spec["template"]
     pod = {**template["spec"]}
