@@ -63,6 +63,7 @@ class Side:
     async def measure(self, expected: int) -> Burst:
         """From when they are asked for until the last one is told of."""
         plane = control_plane()
+        await self._where.collect_garbage()
         async with self._where.watch() as watch:
             began, own, planes = monotonic(), cpu_seconds(self._process), sum(map(cpu_seconds, plane))
             await self._start()
