@@ -135,7 +135,9 @@ def _sharing(rounds: Sequence[tuple[Burst, ...]], note: str) -> list[Figure]:
         compared("Jobs created", "Jobs/s", [(our, its)], target=at_least(0.9), note=note),
         compared("… beside a bare service", "Jobs/s", [(our, least)], note=what),
         compared("… by that service", "Jobs/s", [(least, its)]),
-        _cpu("… own CPU", [(our.own, its.own) for our, its, _ in rounds], note="the bare loop's with the bench's watch"),
+        _cpu(
+            "… own CPU", [(our.own, its.own) for our, its, _ in rounds], note="the bare loop's with the bench's watch"
+        ),
         _cpu("… own CPU of that service", [(least.own, its.own) for _, its, least in rounds]),
         _cpu("… control plane's CPU", [(our.plane, its.plane) for our, its, _ in rounds]),
         _cpu("… by that service", [(least.plane, its.plane) for _, its, least in rounds]),

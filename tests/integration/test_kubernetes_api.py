@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from random import Random
 from time import monotonic
 from typing import Any
@@ -14,13 +16,17 @@ import pytest
 from google.protobuf.message import Message
 from kubernetes_asyncio.client import ApiClient, BatchV1Api, CoreV1Api
 
-from queue_manager.server.adapters.kubernetes.api import Api, Refusal
+from bench.kubernetes.cluster import Cluster
+from queue_manager.server.adapters.kubernetes.api import PROTOBUF, Api, Refusal
+from queue_manager.server.adapters.kubernetes.encoding import encode
 from queue_manager.server.adapters.kubernetes.objects import EVENTS, JOBS, PODS, Kind
 from queue_manager.server.adapters.kubernetes.reflector import Reflector
 from queue_manager.wire import kubernetes_pb2 as wire
 from tests.support.fake_kubernetes import encoded
 from tests.support.kubernetes import cluster
 from tests.support.local_workers import PATIENCE, until
+
+MANIFESTS = sorted((Path(__file__).parent.parent / "unit/adapters/kubernetes/golden").glob("*.json"))
 
 pytestmark = [
     pytest.mark.integration,
@@ -184,3 +190,26 @@ async def test_what_is_read_over_the_wire_is_what_json_says(namespace: str) -> N
             nothing = {"metadata": {"finalizers": None}}
             await core.patch_namespaced_pod("a", namespace, nothing)
             await batch.patch_namespaced_job("a", namespace, nothing)
+
+
+@pytest.mark.parametrize("manifest", [pytest.param(path.read_text(), id=path.stem) for path in MANIFESTS])
+async def test_a_job_sent_as_protobuf_is_the_one_that_json_makes(manifest: str, namespace: str) -> None:
+    """In every field, and every field that counts as set."""
+    document = json.loads(manifest)
+    document["metadata"]["namespace"] = namespace
+    sent = encode(document)
+    assert sent is not None
+    bodies = {PROTOBUF: sent, "application/json": json.dumps(document).encode()}
+    async with Cluster() as kubernetes:
+        kubernetes.name = namespace
+        made = [
+            json.loads(await kubernetes.call("POST", kubernetes.jobs, body, kind=kind, query={"dryRun": "All"}))
+            for kind, body in bodies.items()
+        ]
+    for job in made:
+        uid = job["metadata"].pop("uid")
+        del job["metadata"]["creationTimestamp"], job["metadata"]["managedFields"][0]["time"]
+        labels = (job["spec"]["selector"]["matchLabels"], job["spec"]["template"]["metadata"]["labels"])
+        assert {found.pop("batch.kubernetes.io/controller-uid") for found in labels} == {uid}
+        job["spec"]["template"]["metadata"]["labels"].pop("controller-uid")
+    assert made[0] == made[1]

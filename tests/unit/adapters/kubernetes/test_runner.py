@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -13,6 +14,7 @@ from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import Refusal
 from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
 from queue_manager.server.adapters.kubernetes.objects import JOBS, PODS, Status
+from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.observation import Phase, WorkerStatus
@@ -273,3 +275,43 @@ async def test_a_worker_that_runs_is_deleted() -> None:
     api = AskedApi(jobs=[job_of_a_minute()], pods=[scheduled(8, {"running": {"startedAt": "2026-01-01T00:00:00Z"}})])
     await holding(api, jobs=[job_of_a_minute()]).delete(KEY, grace=5)
     assert api.asked == ["list pods", "delete pods", "delete jobs"]
+
+
+class TakingApi:
+    """It takes every Job."""
+
+    namespace = "workers"
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.taken: list[object] = []
+
+    async def ask(self, read: Any, verb: str, resource: str, name: str = "", *, body: object, **_: object) -> Any:
+        """Answer a create with the Job's metadata."""
+        assert (verb, resource, name) == ("create", "jobs", "")
+        self.taken.append(body)
+        return read(encoded(wire.Job, job_of_a_minute()))
+
+
+async def test_a_job_is_sent_as_protobuf_unless_its_targets_patch_says_what_that_has_no_word_for() -> None:
+    """Then as JSON, which has words for everything: also for a mistake, so that the API server says what it is."""
+    pod = {"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["kafka"]}]}
+    options = {
+        "plain": PodOptions(patch={"spec": {"template": {"spec": {"priorityClassName": "low"}}}}),
+        "more": PodOptions(patch={"spec": {"template": {"spec": pod}}}),
+        "mistaken": PodOptions(patch={"spec": {"template": {"spec": {"containers": [MISTAKEN]}}}}),
+    }
+    api: Any = TakingApi()
+    runner = KubernetesRunner(api, rng=Random(1), secret="none", options=options, clock=WallClock())
+    for target in ("plain", "more", "mistaken", "unknown", "more"):
+        launch = dataclasses.replace(a_launch(), target=target)
+        assert isinstance(await runner.launch(launch), WorkerStatus)
+    plain, more, mistaken, unknown, more_again = api.taken
+    assert isinstance(plain, bytes)
+    assert isinstance(unknown, bytes)
+    assert more["spec"]["template"]["spec"].items() >= pod.items()
+    assert mistaken["spec"]["template"]["spec"]["containers"][0]["args"] == MISTAKEN["args"]
+    assert more_again == more
+
+
+MISTAKEN = {"name": manifest.CONTAINER, "args": "a text where a list belongs"}

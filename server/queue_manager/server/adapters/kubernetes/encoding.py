@@ -58,7 +58,7 @@ def _container(container: Mapping[str, Any]) -> dict[str, Any]:
     if "resources" in container:
         amounts = container["resources"].items()
         shaped["resources"] = {
-            kind: {name: {"string": amount} for name, amount in given.items()} for kind, given in amounts
+            kind: {name: {"string": amount} for name, amount in given.items()} for kind, given in amounts if given
         }
     return shaped
 
