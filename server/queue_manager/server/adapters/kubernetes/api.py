@@ -175,10 +175,10 @@ class Api:
 
         `metadata_only`: of an object, only that is answered, which is half the work for both sides.
         """
-        data, sent = body, PROTOBUF
-        if not isinstance(body, bytes):
-            data = None if body is None else msgspec.json.encode(body)
-            sent = _MERGE_PATCH if verb == "patch" else _JSON
+        if isinstance(body, bytes):
+            data, sent = body, PROTOBUF
+        else:
+            data, sent = msgspec.json.encode(body) if body else None, _MERGE_PATCH if verb == "patch" else _JSON
         await self._turn(f"{verb} {resource}")
         headers = {"Content-Type": sent, "Accept": METADATA_ONLY if metadata_only else PROTOBUF}
 
