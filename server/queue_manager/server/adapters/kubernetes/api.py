@@ -175,10 +175,10 @@ class Api:
 
         `metadata_only`: of an object, only that is answered, which is half the work for both sides.
         """
-        if isinstance(body, bytes):
+        if body is None or isinstance(body, bytes):
             data, sent = body, PROTOBUF
         else:
-            data, sent = msgspec.json.encode(body) if body else None, _MERGE_PATCH if verb == "patch" else _JSON
+            data, sent = msgspec.json.encode(body), _MERGE_PATCH if verb == "patch" else _JSON
         await self._turn(f"{verb} {resource}")
         headers = {"Content-Type": sent, "Accept": METADATA_ONLY if metadata_only else PROTOBUF}
 
