@@ -1,5 +1,7 @@
 """A namespace of the cluster that KUBECONFIG names, spoken to with as little as can be: aiohttp, bytes, no models.
 
+Over connections that are kept as long as the manager keeps its own: none opens sixty-four at the begin of a burst.
+
 Its watch takes protobuf: one that took JSON would cost the API server a fifth of what it can do, on both sides. Both the
 yardstick and the benchmark's own hands: it creates Jobs as fast as aiohttp can, and plays the job controller and
 the kubelet, which write what becomes of Jobs and pods.
@@ -22,7 +24,7 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.config.config_exception import ConfigException
 from kubernetes_asyncio.config.kube_config import load_kube_config
 
-from queue_manager.server.adapters.kubernetes.api import PROTOBUF, STREAM, frames
+from queue_manager.server.adapters.kubernetes.api import KEPT_ALIVE, PROTOBUF, STREAM, frames, tls_context
 from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL
 from queue_manager.server.adapters.kubernetes.objects import JOBS, KubernetesJob, read_watch_event
 
@@ -49,8 +51,8 @@ class Cluster:
         except ConfigException as error:
             raise SystemExit(f"KUBECONFIG must name the cluster to measure on: {error}") from error
         self._client = ApiClient(configuration)
-        connector = self._client.rest_client.pool_manager.connector
-        self._session = aiohttp.ClientSession(connector=connector, connector_owner=False, read_bufsize=2**21)
+        connector = aiohttp.TCPConnector(ssl=tls_context(configuration), keepalive_timeout=KEPT_ALIVE)
+        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**21)
         return self
 
     async def __aexit__(

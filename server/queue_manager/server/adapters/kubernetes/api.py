@@ -115,7 +115,9 @@ class Api:
         self._configuration = configuration = credentials.configuration
         # The library's own session looks for proxies and a netrc file anew, in threads, at every call.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=_tls(configuration), keepalive_timeout=KEPT_ALIVE),
+            connector=aiohttp.TCPConnector(
+                limit=CONNECTIONS, ssl=tls_context(configuration), keepalive_timeout=KEPT_ALIVE
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
             read_bufsize=READ_BUFFER,
@@ -314,7 +316,7 @@ def _cut(response: aiohttp.ClientResponse) -> None:
         connection.transport.abort()
 
 
-def _tls(configuration: Configuration) -> ssl.SSLContext:
+def tls_context(configuration: Configuration) -> ssl.SSLContext:
     """How the API server is known, and how we are, where that is by a certificate."""
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
     if configuration.cert_file:
