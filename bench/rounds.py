@@ -15,13 +15,13 @@ async def in_turn(
 ) -> list[tuple[Found, ...]]:
     """Measure all sides, round by round. Answers what was found of each, in their order.
 
-    Every two rounds go back and there again, and the next two begin with another side: so nobody is favoured by a machine
-    that becomes slower, nor by something that comes back at every third measurement, as a garbage collection may.
+    Every two rounds go there and back again, so nobody is favoured by a machine that becomes slower. Where there are more
+    than two sides, the next two rounds begin with another one, so that none is always in the middle.
     One round more goes before, which warms them up and is not counted.
     """
     counted = []
     for number in range(rounds + 1):
-        first = (number - 1) // 2 % len(sides)
+        first = (number - 1) // 2 % len(sides) if len(sides) > 2 else 0
         order = [*range(first, len(sides)), *range(first)]
         found = {place: await measure(sides[place]) for place in (order if number % 2 else reversed(order))}
         if number:

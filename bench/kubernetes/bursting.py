@@ -109,9 +109,9 @@ async def burst(scale: Scale, folder: Path) -> list[Figure]:
             return found
 
         together = await in_turn(scale.rounds, (ours, bare, least), measure)
-        figures = _sharing(
-            together, f"{scale.queues} queues of {JOBS} at once; {IN_FLIGHT} in flight, {len(manifests[0])} bytes each"
-        )
+        size = len(manifests[0])
+        note = f"{scale.queues} queues of {JOBS} at once; {IN_FLIGHT} in flight, {size} bytes of JSON each"
+        figures = _sharing(together, note)
         figures.append(
             Figure(
                 "store writes a queue",
@@ -145,7 +145,7 @@ def _sharing(rounds: Sequence[tuple[Burst, ...]], note: str) -> list[Figure]:
 
 
 def _cpu(name: str, rounds: Sequence[tuple[float, float]], note: str = "") -> Figure:
-    """The mean, because what comes seldom and is large, as a garbage collection, counts."""
+    """The mean of all rounds."""
     ours, bare = zip(*rounds, strict=True)
     return compared(name, "ms/Job", [(fmean(ours), fmean(bare))], note=note)
 

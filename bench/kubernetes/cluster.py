@@ -1,8 +1,7 @@
 """A namespace of the cluster that KUBECONFIG names, spoken to with as little as can be: aiohttp, bytes, no models.
 
-Over connections that are kept as long as the manager keeps its own: none opens sixty-four at the begin of a burst.
-
-Its watch takes protobuf: one that took JSON would cost the API server a fifth of what it can do, on both sides. Both the
+Its connections are kept as long as the manager keeps its own, so that no burst begins by opening sixty-four of them. Its
+watch takes protobuf: one that took JSON would cost the API server a fifth of what it can do, on both sides. Both the
 yardstick and the benchmark's own hands: it creates Jobs as fast as aiohttp can, and plays the job controller and
 the kubelet, which write what becomes of Jobs and pods.
 """

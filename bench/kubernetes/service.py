@@ -2,8 +2,8 @@
 
 It stores what it is sent before it answers, and once more when the Jobs are there, as whoever is not to lose a queue
 must, and watches its Jobs, as whoever is to say how they stand must. It checks nothing, and reads nothing of what it is
-sent, stores or is answered. The Jobs are as bytes, and what it asks of the API is as little as the manager asks: what a
-Queue Manager can be at best, in this language and beside the API server that it talks to.
+sent, stores or is answered. The Jobs are bytes that were made beforehand, and what it asks of the API is as little as the
+manager asks: what a Queue Manager can be at best, in this language and beside the API server that it talks to.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
 
+_TABLE: Final = "CREATE TABLE queues (id TEXT PRIMARY KEY, body BLOB)"
+
+
 class Store:
     """A file that has what it was given when `put` returns. `run` writes all that waits together, in a thread."""
 
@@ -54,17 +57,19 @@ class Store:
         while await self._more.wait():
             self._more.clear()
             batch, self._waiting = self._waiting, []
-            await asyncio.to_thread(self._write, [(name, body) for name, body, _ in batch])
+            outcome = await asyncio.gather(asyncio.to_thread(self._write, batch), return_exceptions=True)
             for _, _, written in batch:
-                written.set_result(None)
+                if written.done():  # who waited was cancelled
+                    continue
+                if isinstance(outcome[0], BaseException):
+                    written.set_exception(outcome[0])
+                else:
+                    written.set_result(None)
 
-    def _write(self, rows: list[tuple[str, bytes]]) -> None:
+    def _write(self, batch: list[tuple[str, bytes, asyncio.Future[None]]]) -> None:
         self._file.execute("BEGIN")
-        self._file.executemany("INSERT OR REPLACE INTO queues VALUES (?, ?)", rows)
+        self._file.executemany("INSERT OR REPLACE INTO queues VALUES (?, ?)", [(name, body) for name, body, _ in batch])
         self._file.execute("COMMIT")
-
-
-_TABLE: Final = "CREATE TABLE queues (id TEXT PRIMARY KEY, body BLOB)"
 
 
 class Starter:
@@ -80,7 +85,10 @@ class Starter:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def begin(self, namespace: str, manifests: list[str]) -> None:
-        """Watch this namespace; these are the Jobs of a queue, which has `SUFFIX` where its own suffix belongs."""
+        """Watch this namespace; these are the Jobs of a queue, which has `SUFFIX` where its own suffix belongs.
+
+        That is as long, as it has to be where protobuf says how long a text is.
+        """
         self._cluster.name = namespace
         self._manifests = [_encoded(manifest) for manifest in manifests]
         self._keep(self._store.run())
@@ -116,7 +124,8 @@ class Starter:
 
 def _encoded(manifest: str) -> bytes:
     job = encode(msgspec.json.decode(manifest))
-    assert job is not None
+    if job is None:
+        raise SystemExit("a Job of the manager has what cannot be said in protobuf")
     return job
 
 

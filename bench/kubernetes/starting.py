@@ -88,8 +88,10 @@ def _take_defaults_from(spec: dict[str, Any]) -> None:
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     for field in ("selector", "manualSelector", "completionMode", "suspend"):
-        del spec[field]
-    del pod["dnsPolicy"], pod["schedulerName"], container["terminationMessagePath"]
+        spec.pop(field, None)
+    for field in ("dnsPolicy", "schedulerName"):
+        pod.pop(field, None)
+    container.pop("terminationMessagePath", None)
     for variable in container["env"]:
         variable.get("valueFrom", {}).get("fieldRef", {}).pop("apiVersion", None)
 

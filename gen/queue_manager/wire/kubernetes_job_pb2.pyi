@@ -4,9 +4,9 @@ isort:skip_file
 A Job as it is sent to Kubernetes: the fields that the Queue Manager writes, and what operators add most.
 
 Names and numbers are those of the `generated.proto` files of k8s.io/apimachinery and k8s.io/api (v0.34), which
-Kubernetes never changes; a Job with any other field is sent as JSON. What is an `int64` there is an `int32` here, which
-is the same on the wire for every number that a Job has. The fields of `volumeSource` and `localObjectReference` are, in
-JSON, those of the object around them.
+Kubernetes never changes; a Job with any other field is sent as JSON. What is an `int64` there is an `int32` here, of which
+protobuf's own JSON makes a number, as Kubernetes' does; on the wire it is the same, and what is larger is sent as JSON.
+The fields of `volumeSource` and `localObjectReference` are, in JSON, those of the object around them.
 """
 
 from collections import abc as _abc

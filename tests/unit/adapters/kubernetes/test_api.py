@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from queue_manager.server.adapters.kubernetes.api import NoAnswer, NotSent, Refusal
 from tests.support.fake_kubernetes import FakeKubernetes, status
@@ -57,3 +59,29 @@ async def test_a_proxys_password_is_in_no_error(monkeypatch: pytest.MonkeyPatch)
             await api.call("list", "jobs")
     assert "127.0.0.1:1" in str(failed.value)
     assert "S3CRET" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "sent", "kind"),
+    [
+        ("create", b"k8s\0job", b"k8s\0job", "application/vnd.kubernetes.protobuf"),
+        ("create", {"kind": "Job"}, b'{"kind":"Job"}', "application/json"),
+        ("patch", {"spec": None}, b'{"spec":null}', "application/merge-patch+json"),
+        ("list", None, b"", None),
+    ],
+)
+async def test_a_body_is_sent_as_what_it_is(verb: str, body: Any, sent: bytes, kind: str | None) -> None:
+    """To where the query says, and with its odd characters."""
+    cluster = FakeKubernetes()
+    seen: list[tuple[bytes, str | None]] = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        seen.append((await request.read(), request.headers.get("Content-Type")))
+        return web.Response()
+
+    cluster.lists.append(take)
+    query = {"labelSelector": "a=b,c!=d", "continue": "eyJ2+/ä=="}
+    async with cluster.serve() as api:
+        await api.call(verb, "jobs", body=body, query=query)
+    assert seen == [(sent, kind)]
+    assert cluster.requests == [query]

@@ -158,8 +158,13 @@ async def test_a_token_that_is_none_is_left_out(cluster: FakeKubernetes, kubecon
             "contexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {token: S3CRET}}]",
             "its certificates cannot be read",
         ),
+        (
+            "current-context: c\nclusters: [{name: c, cluster: {server: 'https://u:S3CRET@127.0.0.1:99999'}}]\n"
+            "contexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {token: S3CRET}}]",
+            "its server's address is none",
+        ),
     ],
-    ids=["empty", "no clusters", "no user", "no YAML", "a slip of the pen", "no certificate"],
+    ids=["empty", "no clusters", "no user", "no YAML", "a slip of the pen", "no certificate", "no port"],
 )
 async def test_a_kubeconfig_that_is_none_is_told_of_without_its_secrets(
     text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

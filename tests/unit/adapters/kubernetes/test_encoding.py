@@ -85,6 +85,7 @@ def test_no_limits_are_as_none_at_all() -> None:
         ("hostAliases", [{"ip": "10.0.0.1"}]),
         ("hostname", 5),
         ("shareProcessNamespace", 1),
+        ("shareProcessNamespace", 2**63),
         ("terminationGracePeriodSeconds", "30"),
         ("terminationGracePeriodSeconds", 2**31),
         ("terminationGracePeriodSeconds", 1.5),
@@ -112,8 +113,14 @@ def test_what_it_has_no_field_for_or_is_of_another_type_is_left_to_json(place: s
         ("stdin", True),
         ("env", [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]),
         ("env", [{"name": "A", "valueFrom": "b"}]),
+        ("env", [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "n", "localObjectReference": {"name": "m"}}}}]),
+        ("env", [{"name": "A", "valueFrom": {"secretKeyRef": {"localObjectReference": {"name": "m"}}}}]),
         ("env", ["A"]),
         ("resources", {"limits": {"cpu": 1}}),
+        ("resources", {"limits": {"cpu": " 1 "}}),
+        ("resources", {"limits": []}),
+        ("resources", {"limits": ""}),
+        ("resources", {"limts": {}}),
         ("resources", {"claims": [{"name": "gpu"}]}),
         ("resources", "1"),
     ],
@@ -123,6 +130,14 @@ def test_so_is_what_its_container_has(place: str, value: object) -> None:
     document = plain()
     pod_of(document)["containers"][0][place] = value
     assert not is_said_exactly(document)
+
+
+@pytest.mark.parametrize("more", [{"apiVersion": "batch/v2"}, {"kind": "CronJob"}, {"status": {}}, {"metdata": {}}])
+def test_so_is_what_is_more_than_a_job_or_none(more: dict[str, Any]) -> None:
+    """It would be left out without a word."""
+    document = {**plain(), **more}
+    assert not is_said_exactly(document)
+    assert encode(document) is None
 
 
 def test_a_secrets_key_and_a_config_maps_are_said_with_the_objects_name() -> None:

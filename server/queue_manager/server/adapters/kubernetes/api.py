@@ -113,6 +113,7 @@ class Api:
         self._limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT)
         self._credentials = credentials
         self._configuration = configuration = credentials.configuration
+        self._urls = _urls(self.server, namespace)
         # The library's own session looks for proxies and a netrc file anew, in threads, at every call.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -129,8 +130,6 @@ class Api:
         self.locked_out = False
         """The last call was not let in."""
         self.namespace = namespace
-        host = str(configuration.host)
-        self._urls = {resource: host + path.format(namespace=namespace) for resource, path in _PATHS.items()}
 
     @classmethod
     async def connect(
@@ -178,12 +177,12 @@ class Api:
 
         `metadata_only`: of an object, only that is answered, which is half the work for both sides.
         """
-        if body is None or isinstance(body, bytes):
-            data, sent = body, PROTOBUF
-        else:
-            data, sent = msgspec.json.encode(body), _MERGE_PATCH if verb == "patch" else _JSON
+        data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
         await self._turn(f"{verb} {resource}")
-        headers = {"Content-Type": sent, "Accept": METADATA_ONLY if metadata_only else PROTOBUF}
+        headers = {"Accept": METADATA_ONLY if metadata_only else PROTOBUF}
+        if body is not None:
+            kind = _MERGE_PATCH if verb == "patch" else _JSON
+            headers["Content-Type"] = PROTOBUF if data is body else kind
 
         async def made(account: dict[str, str]) -> bytes:
             with self._told(verb, resource) as told:
@@ -303,10 +302,17 @@ class _Told:
             raise what(f"{self._what}: {str(error) or type(error).__name__}") from error
 
 
+def _urls(server: str, namespace: str) -> dict[str, URL]:
+    try:
+        return {resource: URL(server + path.format(namespace=namespace)) for resource, path in _PATHS.items()}
+    except ValueError as error:
+        raise Unavailable(f"no way to Kubernetes: its server's address is none ({error})") from error
+
+
 @lru_cache(maxsize=32)
-def _with_query(url: str, query: tuple[tuple[str, str], ...]) -> URL:
+def _with_query(url: URL, query: tuple[tuple[str, str], ...]) -> URL:
     """To put this together takes a twelfth of a call, and Jobs are created with the same one again and again."""
-    return URL(url).with_query(query)
+    return url.with_query(query)
 
 
 def _cut(response: aiohttp.ClientResponse) -> None:

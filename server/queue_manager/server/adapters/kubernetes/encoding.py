@@ -14,8 +14,15 @@ from google.protobuf.json_format import MessageToDict
 from queue_manager.server.adapters.kubernetes.objects import MAGIC
 from queue_manager.wire import kubernetes_job_pb2 as wire
 
-_TYPE: Final = wire.TypeMeta(apiVersion="batch/v1", kind="Job")
+_API_VERSION: Final = "batch/v1"
+_KIND: Final = "Job"
+_TYPE: Final = wire.TypeMeta(apiVersion=_API_VERSION, kind=_KIND)
+_FIELDS: Final = frozenset({"apiVersion", "kind", "metadata", "spec"})
+_AMOUNTS: Final = frozenset({"limits", "requests"})
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
+
+_UNSAYABLE: Final = (TypeError, ValueError, KeyError, AttributeError, OverflowError)
+"""What comes of a document that is no Job, or has what no field takes."""
 
 
 def encode(document: Mapping[str, Any]) -> bytes | None:
@@ -25,7 +32,7 @@ def encode(document: Mapping[str, Any]) -> bytes | None:
     """
     try:
         raw = wire.Job(**_shaped(document)).SerializeToString()
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except _UNSAYABLE:
         return None
     return MAGIC + wire.Unknown(typeMeta=_TYPE, raw=raw).SerializeToString()
 
@@ -35,13 +42,18 @@ def is_said_exactly(document: Mapping[str, Any]) -> bool:
     try:
         shaped = _shaped(document)
         said = MessageToDict(wire.Job(**shaped), preserving_proto_field_name=True)
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except _UNSAYABLE:
         return False
     return _CANONICAL.encode(said) == _CANONICAL.encode(shaped)
 
 
 def _shaped(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with what JSON writes in another shape: some objects are spread out in that around them."""
+    """The document with what JSON writes in another shape: some objects are spread out in that around them.
+
+    Nothing is left out but what is nothing in JSON, too.
+    """
+    if document.keys() != _FIELDS or (document["apiVersion"], document["kind"]) != (_API_VERSION, _KIND):
+        raise ValueError("no Job, or more than one")
     spec = document["spec"]
     template = spec["template"]
     pod = {**template["spec"]}
@@ -56,11 +68,18 @@ def _container(container: Mapping[str, Any]) -> dict[str, Any]:
     if "env" in container:
         shaped["env"] = [_variable(variable) for variable in container["env"]]
     if "resources" in container:
-        amounts = container["resources"].items()
         shaped["resources"] = {
-            kind: {name: {"string": amount} for name, amount in given.items()} for kind, given in amounts if given
+            kind: {name: _amount(text) for name, text in given.items()}
+            for kind, given in container["resources"].items()
+            if given != {} or kind not in _AMOUNTS
         }
     return shaped
+
+
+def _amount(text: str) -> dict[str, str]:
+    if text != text.strip():
+        raise ValueError("an amount between blanks is one in JSON alone")
+    return {"string": text}
 
 
 def _variable(variable: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -70,6 +89,8 @@ def _variable(variable: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _selector(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "localObjectReference" in source:
+        raise ValueError("no field of JSON's")
     if "name" not in source:
         return source
     return {"localObjectReference": {"name": source["name"]}, **_without_name(source)}

@@ -78,7 +78,7 @@ class KubernetesRunner:
         self._options = options or {}
         self._start_allowance = start_allowance
         self._as_protobuf: dict[str, bool] = {}
-        """Whether the Jobs of a target can be sent so: what its patch says does not change."""
+        """Whether the Jobs of a target can be sent so, told from the first: what its options say does not change."""
         self._unheard = unheard
         self._launches: dict[str, asyncio.Task[WorkerStatus | Refused]] = {}
         self._workers = Workers(api, rng=rng, clock=clock, patience=patience, launching=self._launches, observe=observe)
