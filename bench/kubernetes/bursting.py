@@ -129,7 +129,7 @@ async def burst(scale: Scale, folder: Path) -> list[Figure]:
 
 
 def _sharing(rounds: Sequence[tuple[Burst, ...]], note: str) -> list[Figure]:
-    our, its, least = merged([tuple(side.rate for side in sides) for sides in rounds])
+    our, its, least = _rates(rounds)
     what = "a gRPC service that checks nothing, only stores what it is sent, twice, creates the Jobs and watches them"
     return [
         compared("Jobs created", "Jobs/s", [(our, its)], target=at_least(0.9), note=note),
@@ -144,6 +144,10 @@ def _sharing(rounds: Sequence[tuple[Burst, ...]], note: str) -> list[Figure]:
     ]
 
 
+def _rates(rounds: Sequence[tuple[Burst, ...]]) -> tuple[float, ...]:
+    return merged([tuple(side.rate for side in sides) for sides in rounds])
+
+
 def _cpu(name: str, rounds: Sequence[tuple[float, float]], note: str = "") -> Figure:
     """The mean of all rounds."""
     ours, bare = zip(*rounds, strict=True)
@@ -151,7 +155,7 @@ def _cpu(name: str, rounds: Sequence[tuple[float, float]], note: str = "") -> Fi
 
 
 def _apart(rounds: Sequence[tuple[Burst, ...]]) -> Figure:
-    our, its = merged([tuple(side.rate for side in sides) for sides in rounds])
+    our, its = _rates(rounds)
     return compared(
         "Jobs created, processors apart",
         "Jobs/s",

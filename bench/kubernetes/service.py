@@ -57,14 +57,18 @@ class Store:
         while await self._more.wait():
             self._more.clear()
             batch, self._waiting = self._waiting, []
-            outcome = await asyncio.gather(asyncio.to_thread(self._write, batch), return_exceptions=True)
+            failure = None
+            try:
+                await asyncio.to_thread(self._write, batch)
+            except sqlite3.Error as error:
+                failure = error
             for _, _, written in batch:
                 if written.done():  # who waited was cancelled
                     continue
-                if isinstance(outcome[0], BaseException):
-                    written.set_exception(outcome[0])
-                else:
+                if failure is None:
                     written.set_result(None)
+                else:
+                    written.set_exception(failure)
 
     def _write(self, batch: list[tuple[str, bytes, asyncio.Future[None]]]) -> None:
         self._file.execute("BEGIN")

@@ -177,12 +177,12 @@ class Api:
 
         `metadata_only`: of an object, only that is answered, which is half the work for both sides.
         """
-        data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        data, headers = None, {"Accept": METADATA_ONLY if metadata_only else PROTOBUF}
+        if isinstance(body, bytes):
+            data, headers["Content-Type"] = body, PROTOBUF
+        elif body is not None:
+            data, headers["Content-Type"] = msgspec.json.encode(body), _MERGE_PATCH if verb == "patch" else _JSON
         await self._turn(f"{verb} {resource}")
-        headers = {"Accept": METADATA_ONLY if metadata_only else PROTOBUF}
-        if body is not None:
-            kind = _MERGE_PATCH if verb == "patch" else _JSON
-            headers["Content-Type"] = PROTOBUF if data is body else kind
 
         async def made(account: dict[str, str]) -> bytes:
             with self._told(verb, resource) as told:
