@@ -34,6 +34,8 @@ class Broker:
         self.committed: tuple[int, str] = (-1, "")
         self.end: int | None = 9
         self.log: Sequence[int] = ()
+        self.changes = ""
+        """When in the next poll the group's members change, if they do."""
         self.knows = asyncio.Event()
         self.knows.set()
         self.paused: set[TopicPartition] = set()
@@ -91,11 +93,20 @@ class Client:
         polled = self._broker.polls.popleft() if self._broker.polls else []
         if isinstance(polled, Exception):
             raise polled
+        if self._broker.changes == "after it was taken out":
+            await self._change_once()
+        elif self._broker.changes == "before it is taken out":
+            await self._change_once()
+            polled = self._broker.polls.popleft()
         return (
             {TP: [SimpleNamespace(offset=offset, timestamp=offset * 1000, value=b"x") for offset in polled]}
             if polled
             else {}
         )
+
+    async def _change_once(self) -> None:
+        self._broker.changes = ""
+        await self.change()
 
     async def commit(self, offsets: Any) -> None:
         """Remember it."""
@@ -246,6 +257,23 @@ async def test_what_is_read_before_it_is_known_where_to_begin_is_read_again(monk
         await until(lambda: not broker.polls)
         broker.knows.set()
         await changing
+        await until(lambda: broker.committed[0] == 6)
+    assert [offset for _, offset in read.taken] == [0, 1, 2, 3, 4, 5]
+    assert len({source for source, _ in read.taken}) == 1
+
+
+@pytest.mark.parametrize("when", ["after it was taken out", "before it is taken out"])
+async def test_what_is_polled_while_the_group_changes_is_read_again_and_known_for_what_it_is(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it was taken out before or after it was said where the partition begins: it is nothing lost, nothing new."""
+    broker = Broker()
+    async with reading(broker, monkeypatch) as read:
+        broker.polls += [[0, 1]]
+        await until(lambda: broker.committed[0] == 2)
+        broker.log = range(6)
+        broker.changes = when
+        broker.polls += [[2, 3]]
         await until(lambda: broker.committed[0] == 6)
     assert [offset for _, offset in read.taken] == [0, 1, 2, 3, 4, 5]
     assert len({source for source, _ in read.taken}) == 1

@@ -152,7 +152,8 @@ class Consumer:
         self._backoff = backoff
         self._instance = instance
         self._partitions: dict[TopicPartition, _Partition] = {}
-        self._revocations = 0
+        self._changes = 0
+        """How often partitions were taken away, or given to us with where they begin."""
         self._client: AIOKafkaConsumer | None = None
         self._failed: Exception | None = None
         self._ending = asyncio.Event()
@@ -256,12 +257,16 @@ class Consumer:
             await asyncio.wait({doing, ending})
 
     async def _poll(self, client: AIOKafkaConsumer) -> None:
+        changes = self._changes
         polled = await self._polled(client)
         if self._failed is not None:
             raise self._failed
-        revocations = self._revocations
+        if changes != self._changes:
+            # What was read before `assigned` has gone back and what was read after it cannot be told apart.
+            self._go_back(client, polled)
+            polled = {}
         for tp, records in polled.items():
-            if revocations != self._revocations:
+            if changes != self._changes:
                 break  # taken away meanwhile; whoever has it now reads it again
             if (known := self._partitions.get(tp)) is None:
                 continue  # read before `assigned` has said where it begins, and goes back there
@@ -376,13 +381,18 @@ class Consumer:
         except Exception as error:
             self._failed = error  # what is raised here is only logged
             return
+        self._changes += 1
         for tp, (offset, note) in found.items():
             self._begin(tp, note=note, offset=offset)
-            with suppress(IllegalStateError):  # the next change has come already
-                assert self._client is not None
-                self._client.seek(
-                    tp, max(offset, 0)
-                )  # the library may have gone ahead; where nought is no more, it knows
+        assert self._client is not None
+        self._go_back(self._client, found)  # the library may have gone ahead; where nought is no more, it knows
+
+    def _go_back(self, client: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
+        """Read those of them that are ours from where they stand."""
+        for tp in partitions:
+            if (known := self._partitions.get(tp)) is not None:
+                with suppress(IllegalStateError):  # the next change has come already
+                    client.seek(tp, known.position)
 
     def _begin(self, tp: TopicPartition, *, note: str, offset: int) -> None:
         """Offsets begin at nought in a topic that was deleted and made again, so each life of it has a name of its own."""
@@ -390,7 +400,7 @@ class Consumer:
 
     async def revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Partitions that others read from now on: what was read of them is stored and committed, if that is soon."""
-        self._revocations += 1
+        self._changes += 1
         gone = {tp: self._partitions[tp] for tp in revoked if tp in self._partitions}
         waiting = [batch.stored for known in gone.values() for batch in known.unstored]
         try:
