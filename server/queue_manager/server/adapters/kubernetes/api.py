@@ -26,6 +26,7 @@ from aiolimiter import AsyncLimiter
 from kubernetes_asyncio.client import Configuration
 from yarl import URL
 
+from queue_manager.server.adapters.kubernetes.connections import Answer, Connections, NotConnected
 from queue_manager.server.adapters.kubernetes.credentials import Credentials
 from queue_manager.server.adapters.kubernetes.objects import Status, read_status
 from queue_manager.server.domain.errors import Unavailable
@@ -93,7 +94,7 @@ class NotSent(NoAnswer):
     """There was no connection over which it could have been sent: nothing was done."""
 
 
-_NOT_CONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_NOT_CONNECTED: Final = (NotConnected, aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class Api:
@@ -110,20 +111,24 @@ class Api:
     ) -> None:
         """Made by `connect`. `timeout`: seconds that a call may take in all; `rate`: calls a second, 0: no limit."""
         self._limiter = AsyncLimiter(max(1.0, rate), max(1.0, rate) / rate) if rate else None
-        self._limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT)
+        self._timeout = timeout
         self._credentials = credentials
         self._configuration = configuration = credentials.configuration
         self._urls = _urls(self.server, namespace)
+        tls = tls_context(configuration)
         # The library's own session looks for proxies and a netrc file anew, in threads, at every call.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=CONNECTIONS, ssl=tls_context(configuration), keepalive_timeout=KEPT_ALIVE
-            ),
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls, keepalive_timeout=KEPT_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
             read_bufsize=READ_BUFFER,
         )
         self._optional = _of_connections(configuration)
+        self._direct = None
+        if "proxy" not in self._optional:
+            name = self._optional.get("server_hostname")
+            server = self._urls["jobs"]
+            self._direct = Connections(server, tls=tls, server_hostname=name, connect=CONNECT, kept=KEPT_ALIVE)
         self._observe = observe
         self.silent = False
         """The last call had no answer."""
@@ -159,6 +164,8 @@ class Api:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._direct is not None:
+            self._direct.close()
         await self._session.close()
 
     async def call(
@@ -186,10 +193,9 @@ class Api:
 
         async def made(account: dict[str, str]) -> bytes:
             with self._told(verb, resource) as told:
-                async with self._send(verb, resource, name, data, query, headers | account, self._limits) as response:
-                    raw = await response.read()
-                    told.answered(response, raw)
-                    return raw
+                answer = await self._answer(verb, resource, name, data, query, headers | account)
+                told.answered(answer)
+                return answer.body
 
         account = await self._credentials.headers()
         try:
@@ -199,12 +205,29 @@ class Api:
                 raise
         return await made(await self._credentials.headers())
 
+    async def _answer(
+        self,
+        verb: str,
+        resource: str,
+        name: str,
+        data: bytes | None,
+        query: Mapping[str, str] | None,
+        headers: dict[str, str],
+    ) -> Answer:
+        if self._direct is not None:
+            target = self._url(resource, name, query).raw_path_qs
+            headers["User-Agent"] = USER_AGENT
+            return await self._direct.call(_METHODS[verb], target, headers, data, timeout=self._timeout)
+        limits = aiohttp.ClientTimeout(total=self._timeout, sock_connect=CONNECT)
+        async with self._send(verb, resource, name, data, query, headers, limits) as response:
+            return Answer(response.status, response.headers, await response.read())
+
     async def _turn(self, what: str) -> None:
         """Wait until the rate lets another call through. Raises `NotSent` where that takes longer than a call may."""
         if self._limiter is None:
             return
         try:
-            async with asyncio.timeout(self._limits.total):
+            async with asyncio.timeout(self._timeout):
                 await self._limiter.acquire()
         except TimeoutError as error:
             raise NotSent(f"{what}: too many calls wait for QM_KUBERNETES_RATE") from error
@@ -229,7 +252,8 @@ class Api:
             with self._told("watch", resource) as told:
                 headers = {"Accept": STREAM} | account
                 async with self._send("watch", resource, "", None, query, headers, limits) as response:
-                    told.answered(response, b"" if response.status < 300 else await response.read())
+                    raw = b"" if response.status < 300 else await response.read()
+                    told.answered(Answer(response.status, response.headers, raw))
                     try:
                         yield frames(response.content)
                     finally:
@@ -247,6 +271,10 @@ class Api:
 
         return _Told(f"{verb} {resource}", ended)
 
+    def _url(self, resource: str, name: str, query: Mapping[str, str] | None) -> URL:
+        url = self._urls[resource]
+        return _with_query(url / name if name else url, tuple((query or {}).items()))
+
     def _send(
         self,
         verb: str,
@@ -257,11 +285,9 @@ class Api:
         headers: Mapping[str, str],
         limits: aiohttp.ClientTimeout,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        url = self._urls[resource]
         return self._session.request(
             _METHODS[verb],
-            f"{url}/{name}" if name else _with_query(url, tuple((query or {}).items())),
-            params=query if name else None,
+            self._url(resource, name, query),
             data=data,
             headers=headers,
             timeout=limits,
@@ -281,11 +307,11 @@ class _Told:
         self._outcome = CANCELLED
         self._began = monotonic()
 
-    def answered(self, response: aiohttp.ClientResponse, raw: bytes) -> None:
-        """There is an answer. Raises `Refusal` where it is one."""
-        self._outcome = str(response.status)
-        if response.status >= 300:
-            raise Refusal(response.status, _status(raw), _retry_after(response))
+    def answered(self, answer: Answer) -> None:
+        """There is one. Raises `Refusal` where it says so."""
+        self._outcome = str(answer.status)
+        if answer.status >= 300:
+            raise Refusal(answer.status, _status(answer.body), _retry_after(answer.headers))
 
     def __enter__(self) -> Self:
         return self
@@ -373,10 +399,10 @@ def _status(raw: bytes) -> Status:
     return Status(message=raw[:200].decode(errors="replace").strip())
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """In seconds. One that is out of all proportion would be a switch to turn us off with."""
     try:
-        asked = float(response.headers.get("Retry-After", ""))
+        asked = float(headers.get("retry-after", ""))
     except ValueError:
         return None
     return min(max(0.0, asked), LONGEST_RETRY_AFTER) if math.isfinite(asked) else None
