@@ -220,7 +220,7 @@ class Api:
             return await self._direct.call(_METHODS[verb], target, headers, data, timeout=self._timeout)
         limits = aiohttp.ClientTimeout(total=self._timeout, sock_connect=CONNECT)
         async with self._send(verb, resource, name, data, query, headers, limits) as response:
-            return Answer(response.status, response.headers, await response.read())
+            return Answer(response.status, response.raw_headers, await response.read())
 
     async def _turn(self, what: str) -> None:
         """Wait until the rate lets another call through. Raises `NotSent` where that takes longer than a call may."""
@@ -253,7 +253,7 @@ class Api:
                 headers = {"Accept": STREAM} | account
                 async with self._send("watch", resource, "", None, query, headers, limits) as response:
                     raw = b"" if response.status < 300 else await response.read()
-                    told.answered(Answer(response.status, response.headers, raw))
+                    told.answered(Answer(response.status, response.raw_headers, raw))
                     try:
                         yield frames(response.content)
                     finally:
@@ -311,7 +311,7 @@ class _Told:
         """There is one. Raises `Refusal` where it says so."""
         self._outcome = str(answer.status)
         if answer.status >= 300:
-            raise Refusal(answer.status, _status(answer.body), _retry_after(answer.headers))
+            raise Refusal(answer.status, _status(answer.body), _seconds(answer.header("retry-after")))
 
     def __enter__(self) -> Self:
         return self
@@ -399,10 +399,10 @@ def _status(raw: bytes) -> Status:
     return Status(message=raw[:200].decode(errors="replace").strip())
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """In seconds. One that is out of all proportion would be a switch to turn us off with."""
+def _seconds(retry_after: str) -> float | None:
+    """What a `Retry-After` asks for. One that is out of all proportion would be a switch to turn us off with."""
     try:
-        asked = float(headers.get("retry-after", ""))
+        asked = float(retry_after)
     except ValueError:
         return None
     return min(max(0.0, asked), LONGEST_RETRY_AFTER) if math.isfinite(asked) else None

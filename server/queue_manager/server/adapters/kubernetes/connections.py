@@ -12,7 +12,7 @@ import asyncio
 import re
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
@@ -22,10 +22,9 @@ from httptools import HttpParserError, HttpResponseParser
 from yarl import URL
 
 IDEMPOTENT: Final = frozenset({"GET", "DELETE"})
-"""What may be sent again where a kept connection turns out to have been closed (RFC 9110, 9.2.2). A merge patch is, too, but
-nothing says so of the method."""
+"""What may be sent again where a kept connection turns out to have been closed (RFC 9110, 9.2.2)."""
 
-_LENGTHS: Final = frozenset({"content-length", "transfer-encoding"})
+_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _FORBIDDEN: Final = re.compile(r"[\r\n\0]")
 """In a header: it would be the end of it, and what follows another (RFC 9110, 5.5)."""
 
@@ -47,9 +46,14 @@ class Answer:
     """What came back."""
 
     status: int
-    headers: Mapping[str, str]
-    """By their names in lower case."""
+    fields: Sequence[tuple[bytes, bytes]]
+    """Its headers, as they came."""
     body: bytes
+
+    def header(self, name: str) -> str:
+        """What a header says, empty where there is none. `name` is in lower case."""
+        wanted = name.encode()
+        return next((value.decode("latin-1") for given, value in self.fields if given.lower() == wanted), "")
 
 
 class Connections:
@@ -82,15 +86,15 @@ class Connections:
         """
         request = _head(method, target, self._name, tuple(headers.items()))
         request += b"Content-Length: %d\r\n\r\n%b" % (len(body), body) if body is not None else b"\r\n"
-        async with asyncio.timeout(timeout):
-            connection = self._take()
-            if connection is not None:
-                try:
-                    return await self._ask(connection, request)
-                except Closed:
-                    if method not in IDEMPOTENT:
-                        raise
-            return await self._ask(await self._connected(), request)
+        deadline = asyncio.get_running_loop().time() + timeout
+        connection = self._take()
+        if connection is not None:
+            try:
+                return await self._ask(connection, request, deadline)
+            except Closed:
+                if method not in IDEMPOTENT:
+                    raise
+        return await self._ask(await self._connected(deadline), request, deadline)
 
     def close(self) -> None:
         """End what is kept."""
@@ -100,24 +104,28 @@ class Connections:
         while self._idle:
             self._idle.pop().end()
 
-    async def _ask(self, connection: _Connection, request: bytes) -> Answer:
+    async def _ask(self, connection: _Connection, request: bytes, deadline: float) -> Answer:
+        expiry = asyncio.get_running_loop().call_at(
+            deadline, connection.give_up
+        )  # half of what `asyncio.timeout` takes
         try:
             return await connection.ask(request)
         finally:
+            expiry.cancel()
             if connection.reusable:
                 self._keep(connection)
             else:
                 connection.end()
 
-    async def _connected(self) -> _Connection:
+    async def _connected(self, deadline: float) -> _Connection:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._connect):
+            async with asyncio.timeout_at(min(deadline, loop.time() + self._connect)):
                 _, connection = await loop.create_connection(
                     _Connection, self._host, self._port, ssl=self._tls, server_hostname=self._server_hostname
                 )
         except TimeoutError as error:
-            raise NotConnectedInTime(f"{self._name}: no connection within {self._connect:g} s") from error
+            raise NotConnectedInTime(f"no connection to {self._name} in time") from error
         except OSError as error:  # `ssl.SSLError` is one
             raise NotConnected(f"cannot connect to {self._name}: {error}") from error
         return connection
@@ -156,7 +164,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = HttpResponseParser(self)
         self._answer: asyncio.Future[Answer] | None = None
-        self._headers: dict[str, str] = {}
+        self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._heard = False
         self._whole = True
@@ -175,18 +183,22 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
         return answer
 
+    def give_up(self) -> None:
+        """The answer has not come in time."""
+        self._failed(TimeoutError("no answer in time"))
+
     def end(self) -> None:
         """Close it, without TLS's parting words, for which nobody would wait."""
         if self._transport is not None:
             self._transport.abort()
 
     def _answered(self) -> None:
-        answer = Answer(self._parser.get_status_code(), self._headers, b"".join(self._body))
-        self._headers, self._body = {}, []
+        answer = Answer(self._parser.get_status_code(), self._fields, b"".join(self._body))
+        self._fields, self._body = [], []
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
-    def _failed(self, error: ConnectionError) -> None:
+    def _failed(self, error: OSError) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 
@@ -219,11 +231,11 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See `httptools`."""
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Where it is not said how long the body is, it goes on until the connection ends (RFC 9112, 6.3)."""
-        self._to_the_end = not _LENGTHS.intersection(self._headers)
+        self._to_the_end = not any(name.lower() in _LENGTHS for name, _ in self._fields)
 
     def on_body(self, body: bytes) -> None:
         """See `httptools`."""
@@ -232,7 +244,7 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Of what was asked, where it is not some word in between (100 to 199)."""
         if self._parser.get_status_code() < 200:
-            self._headers = {}
+            self._fields = []
             return
         self._to_the_end = False
         self._whole = self._parser.should_keep_alive()

@@ -89,7 +89,7 @@ def job(
     if not options.patch:
         return made
     patched = merged(made, options.patch)
-    _restore(patched, made, spec)
+    _restore(patched, made)
     return patched
 
 
@@ -177,7 +177,7 @@ NEVER: Final = ("suspend", "selector", "manualSelector", "completionMode", "succ
 """Fields with which it would not start, or be another kind of Job."""
 
 
-def _restore(patched: dict[str, Any], made: Mapping[str, Any], spec: LaunchSpec) -> None:
+def _restore(patched: dict[str, Any], made: Mapping[str, Any]) -> None:
     """Put back what a patch may not change: that it is started once, and what it is found and recognised by.
 
     Raises `ValueError` where the pod would not end with its worker.
@@ -191,7 +191,8 @@ def _restore(patched: dict[str, Any], made: Mapping[str, Any], spec: LaunchSpec)
     patched["spec"].update({field: made["spec"][field] for field in ONCE})
     for field in NEVER:
         patched["spec"].pop(field, None)
-    patched["metadata"].update(name=spec.key.name, namespace=made["metadata"]["namespace"])
+    ours = made["metadata"]
+    patched["metadata"].update(name=ours["name"], namespace=ours["namespace"])
     for metadata in (patched["metadata"], patched["spec"]["template"].setdefault("metadata", {})):
-        metadata["labels"] = {**(metadata.get("labels") or {}), **labels(spec)}
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), SPEC_HASH: spec.spec_hash}
+        for field in ("labels", "annotations"):
+            metadata[field] = {**(metadata.get(field) or {}), **ours[field]}
