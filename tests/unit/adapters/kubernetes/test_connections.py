@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -46,11 +47,11 @@ class Server:
 
 
 @asynccontextmanager
-async def playing(server: Server, *, kept: float = 60.0) -> AsyncIterator[Connections]:
+async def playing(server: Server, *, kept: float = 60.0, limit: int = 100) -> AsyncIterator[Connections]:
     """Connections to it."""
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    connections = to(f"http://127.0.0.1:{port}", kept=kept)
+    connections = to(f"http://127.0.0.1:{port}", kept=kept, limit=limit)
     try:
         yield connections
     finally:
@@ -60,9 +61,11 @@ async def playing(server: Server, *, kept: float = 60.0) -> AsyncIterator[Connec
             writer.close()
 
 
-def to(url: str, *, kept: float = 60.0, connect: float = 5.0) -> Connections:
+def to(url: str, *, kept: float = 60.0, connect: float = 5.0, limit: int = 100) -> Connections:
     """Connections to this URL."""
-    return Connections(URL(url), tls=ssl.create_default_context(), server_hostname=None, connect=connect, kept=kept)
+    return Connections(
+        URL(url), tls=ssl.create_default_context(), server_hostname=None, limit=limit, connect=connect, kept=kept
+    )
 
 
 async def get(connections: Connections, *, timeout: float = 5.0) -> Answer:
@@ -174,7 +177,10 @@ async def test_a_first_request_is_not_sent_again() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok" + HANG_UP, "cut in the middle"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n" + HANG_UP, "cut in the middle"),
         (b"HTTP/1.1 200 OK\r\nContent-Le" + HANG_UP, "cut in the middle"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + HANG_UP, "cut in the middle"),
+        (b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 201 Created\r\nContent-Le" + HANG_UP, "cut in the middle"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP"),
+        (b"HTTP/1.1 101 Switch\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nblah", "another protocol"),
     ],
 )
 async def test_half_an_answer_is_none(raw: bytes, why: str) -> None:
@@ -211,6 +217,86 @@ async def test_what_is_said_unasked_ends_a_connection() -> None:
         server.connections[0].write(b"HTTP/1.1 408 Too slow\r\nContent-Length: 0\r\n\r\n")
         await until(lambda: server.ended == 1)
         assert (await get(connections)).status == 200
+
+
+@pytest.mark.parametrize(
+    "surplus", [b"HTTP/1.1 500 Evil\r\nContent-Length: 4\r\n\r\n", b"HTTP/1.1 500 Evil\r\nX: ", b"H"]
+)
+async def test_what_comes_with_an_answer_is_not_taken_for_the_next(surplus: bytes) -> None:
+    """Its connection is given up, however much of it there is."""
+    server = Server(FINE + surplus, b"evil" + FINE)
+    async with playing(server) as connections:
+        assert (await get(connections)).body == b"ok"
+        server.answers = []
+        assert (await get(connections)).body == b"ok"
+        assert len(server.connections) == 2
+
+
+async def test_no_more_connections_are_made_than_allowed() -> None:
+    """Who comes late waits, as long as a call may take, and then has sent nothing."""
+    server = Server()
+    async with playing(server, limit=2) as connections:
+        answers = await asyncio.gather(*(get(connections) for _ in range(9)))
+        assert [answer.body for answer in answers] == [b"ok"] * 9
+        assert len(server.connections) == 2
+        server.answers = [SILENCE, SILENCE]
+        waiting = [asyncio.create_task(get(connections)) for _ in range(2)]
+        await until(lambda: len(server.requests) == 11)
+        with pytest.raises(NotConnectedInTime, match="2 calls to .* are under way"):
+            await get(connections, timeout=0.05)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert (await get(connections)).body == b"ok"
+
+
+async def test_another_address_of_the_server_is_tried_where_one_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    """As behind a name of several API servers."""
+    server = Server()
+    async with playing(server) as connections:
+        found = await asyncio.get_running_loop().getaddrinfo(*connections._address, type=socket.SOCK_STREAM)
+        gone = [(*found[0][:4], ("127.0.0.1", unused_tcp_port)), *found]
+
+        async def getaddrinfo(*address: object, **options: object) -> object:
+            return gone
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        assert (await get(connections)).body == b"ok"
+
+
+async def test_a_name_may_end_with_a_dot() -> None:
+    """It has none in certificates."""
+    assert (
+        to("https://kubernetes.default.svc.cluster.local.")._server_hostname == "kubernetes.default.svc.cluster.local"
+    )
+
+
+async def test_what_was_sent_before_the_server_went_may_have_been_carried_out() -> None:
+    """Also where there is no connection for the second time."""
+    server = Server(FINE, HANG_UP)
+    async with playing(server) as connections:
+        await get(connections)
+        connections._address = ("127.0.0.1", 1)
+        with pytest.raises(ConnectionError, match="cannot connect") as failed:
+            await connections.call("DELETE", "/", {}, None, timeout=5.0)
+    assert not isinstance(failed.value, NotConnected)
+    assert len(server.requests) == 2
+
+
+async def test_closing_ends_what_is_under_way_and_lets_nothing_begin() -> None:
+    """A call that ended after that would leave its connection behind."""
+    server = Server(SILENCE)
+    async with playing(server) as connections:
+        calling = asyncio.create_task(post(connections))
+        await until(lambda: len(server.requests) == 1)
+        connections.close()
+        with pytest.raises(ConnectionError):
+            await calling
+        await until(lambda: server.ended == 1)
+        with pytest.raises(NotConnected, match="are closed"):
+            await get(connections)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.05])
@@ -256,5 +342,5 @@ async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @pytest.mark.parametrize("value", ["a\r\nX: 1", "a\nX: 1", "a\0"])
 async def test_a_header_cannot_be_made_two(value: str) -> None:
     """A token comes from outside."""
-    with pytest.raises(ValueError, match="header Authorization has a line break"):
+    with pytest.raises(ValueError, match="header Authorization has a character that none has"):
         await to("http://127.0.0.1:1").call("GET", "/", {"Authorization": value}, None, timeout=1.0)

@@ -128,7 +128,9 @@ class Api:
         if "proxy" not in self._optional:
             name = self._optional.get("server_hostname")
             server = self._urls["jobs"]
-            self._direct = Connections(server, tls=tls, server_hostname=name, connect=CONNECT, kept=KEPT_ALIVE)
+            self._direct = Connections(
+                server, tls=tls, server_hostname=name, limit=CONNECTIONS, connect=CONNECT, kept=KEPT_ALIVE
+            )
         self._observe = observe
         self.silent = False
         """The last call had no answer."""
@@ -310,7 +312,7 @@ class _Told:
     def answered(self, answer: Answer) -> None:
         """There is one. Raises `Refusal` where it says so."""
         self._outcome = str(answer.status)
-        if answer.status >= 300:
+        if not 200 <= answer.status < 300:
             raise Refusal(answer.status, _status(answer.body), _seconds(answer.header("retry-after")))
 
     def __enter__(self) -> Self:
