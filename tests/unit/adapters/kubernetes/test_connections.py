@@ -242,7 +242,7 @@ async def test_no_more_connections_are_made_than_allowed() -> None:
         server.answers = [SILENCE, SILENCE]
         waiting = [asyncio.create_task(get(connections)) for _ in range(2)]
         await until(lambda: len(server.requests) == 11)
-        with pytest.raises(NotConnectedInTime, match="2 calls to .* are under way"):
+        with pytest.raises(NotConnectedInTime, match="2 calls to"):
             await get(connections, timeout=0.05)
         for task in waiting:
             task.cancel()
