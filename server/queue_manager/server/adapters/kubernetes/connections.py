@@ -19,7 +19,7 @@ from functools import lru_cache
 from time import monotonic
 from typing import Final, cast
 
-from aiohappyeyeballs import start_connection
+from aiohappyeyeballs import start_connection  # comes with aiohttp, which comes with kubernetes_asyncio
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from yarl import URL
 
