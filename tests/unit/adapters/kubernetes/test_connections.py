@@ -279,7 +279,7 @@ async def test_what_was_sent_before_the_server_went_may_have_been_carried_out() 
     async with playing(server) as connections:
         await get(connections)
         connections._address = ("127.0.0.1", 1)
-        with pytest.raises(ConnectionError, match="cannot connect") as failed:
+        with pytest.raises(ConnectionError, match="Cannot connect") as failed:
             await connections.call("DELETE", "/", {}, None, timeout=5.0)
     assert not isinstance(failed.value, NotConnected)
     assert len(server.requests) == 2
@@ -321,7 +321,7 @@ async def test_closing_ends_what_is_kept() -> None:
 
 async def test_what_was_not_sent_is_told_from_what_has_no_answer(unused_tcp_port: int) -> None:
     """Only of the latter it has to be looked what has come of it."""
-    with pytest.raises(NotConnected, match=f"cannot connect to 127.0.0.1:{unused_tcp_port}"):
+    with pytest.raises(NotConnected, match=f"Cannot connect to host 127.0.0.1:{unused_tcp_port}"):
         await get(to(f"http://127.0.0.1:{unused_tcp_port}"))
     server = Server()
     async with playing(server):

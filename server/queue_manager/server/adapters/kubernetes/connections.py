@@ -147,9 +147,8 @@ class Connections:
         return await self._ask(connection, request, deadline)
 
     async def _ask(self, connection: _Connection, request: bytes, deadline: float) -> Answer:
-        expiry = asyncio.get_running_loop().call_at(
-            deadline, connection.give_up
-        )  # half of what `asyncio.timeout` takes
+        # Half of what `asyncio.timeout` takes.
+        expiry = asyncio.get_running_loop().call_at(deadline, connection.give_up)
         try:
             return await connection.ask(request)
         finally:
@@ -173,7 +172,7 @@ class Connections:
         except TimeoutError as error:
             raise NotConnectedInTime(f"no connection to {self._name} in time") from error
         except OSError as error:  # `ssl.SSLError` is one
-            raise NotConnected(f"cannot connect to {self._name}: {error}") from error
+            raise NotConnected(f"Cannot connect to host {self._name}: {error}") from error
         return self._joined(connection)
 
     def _joined(self, connection: _Connection) -> _Connection:
