@@ -191,11 +191,12 @@ class Api:
             data, headers["Content-Type"] = body, PROTOBUF
         elif body is not None:
             data, headers["Content-Type"] = msgspec.json.encode(body), _MERGE_PATCH if verb == "patch" else _JSON
+        method, url = _METHODS[verb], self._url(resource, name, query)
         await self._turn(f"{verb} {resource}")
 
         async def made(account: dict[str, str]) -> bytes:
             with self._told(verb, resource) as told:
-                answer = await self._answer(verb, resource, name, data, query, headers | account)
+                answer = await self._answer(method, url, data, headers | account)
                 told.answered(answer)
                 return answer.body
 
@@ -207,21 +208,12 @@ class Api:
                 raise
         return await made(await self._credentials.headers())
 
-    async def _answer(
-        self,
-        verb: str,
-        resource: str,
-        name: str,
-        data: bytes | None,
-        query: Mapping[str, str] | None,
-        headers: dict[str, str],
-    ) -> Answer:
+    async def _answer(self, method: str, url: URL, data: bytes | None, headers: dict[str, str]) -> Answer:
         if self._direct is not None:
-            target = self._url(resource, name, query).raw_path_qs
             headers["User-Agent"] = USER_AGENT
-            return await self._direct.call(_METHODS[verb], target, headers, data, timeout=self._timeout)
+            return await self._direct.call(method, url.raw_path_qs, headers, data, timeout=self._timeout)
         limits = aiohttp.ClientTimeout(total=self._timeout, sock_connect=CONNECT)
-        async with self._send(verb, resource, name, data, query, headers, limits) as response:
+        async with self._send(method, url, data, headers, limits) as response:
             return Answer(response.status, response.raw_headers, await response.read())
 
     async def _turn(self, what: str) -> None:
@@ -248,12 +240,12 @@ class Api:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Begin a watch: its frames. Raises `Refusal`, `NoAnswer`, inside too; the latter after `silence` seconds."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=silence)
-        query = {**query, "watch": "true", "allowWatchBookmarks": "true"}
+        url = self._url(resource, "", {**query, "watch": "true", "allowWatchBookmarks": "true"})
         account = await self._credentials.headers()
         try:
             with self._told("watch", resource) as told:
                 headers = {"Accept": STREAM} | account
-                async with self._send("watch", resource, "", None, query, headers, limits) as response:
+                async with self._send(_METHODS["watch"], url, None, headers, limits) as response:
                     raw = b"" if response.status < 300 else await response.read()
                     told.answered(Answer(response.status, response.raw_headers, raw))
                     try:
@@ -278,18 +270,11 @@ class Api:
         return _with_query(url / name if name else url, tuple((query or {}).items()))
 
     def _send(
-        self,
-        verb: str,
-        resource: str,
-        name: str,
-        data: bytes | None,
-        query: Mapping[str, str] | None,
-        headers: Mapping[str, str],
-        limits: aiohttp.ClientTimeout,
+        self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str], limits: aiohttp.ClientTimeout
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self._session.request(
-            _METHODS[verb],
-            self._url(resource, name, query),
+            method,
+            url,
             data=data,
             headers=headers,
             timeout=limits,
