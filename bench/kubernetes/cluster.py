@@ -24,8 +24,7 @@ from kubernetes_asyncio.config.config_exception import ConfigException
 from kubernetes_asyncio.config.kube_config import load_kube_config
 
 from queue_manager.server.adapters.kubernetes.api import KEPT_ALIVE, PROTOBUF, STREAM, frames, tls_context
-from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL
-from queue_manager.server.adapters.kubernetes.objects import JOBS, KubernetesJob, read_watch_event
+from queue_manager.server.adapters.kubernetes.objects import JOB_NAME_LABEL, JOBS, KubernetesJob, read_watch_event
 
 MANAGED_BY: Final = "bench.streamforge.io/none"
 """The Jobs' `managedBy`: anything but Kubernetes' own controller."""

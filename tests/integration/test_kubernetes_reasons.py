@@ -21,7 +21,8 @@ from kubernetes_asyncio.client import (
 )
 
 from queue_manager.server.adapters.kubernetes.api import Api
-from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
+from queue_manager.server.adapters.kubernetes.diagnosis import Patience
+from queue_manager.server.adapters.kubernetes.objects import JOB_NAME_LABEL
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.kubernetes.workers import ASK_AGAIN
 from queue_manager.server.application.core import Core

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
 
-from queue_manager.server.adapters.sqlite import SqliteStore, StateFileError, query
+from queue_manager.server.adapters.sqlite import SqliteStore, StateFileError, query, writer
 from queue_manager.server.adapters.sqlite.documents import encode
 from queue_manager.server.adapters.sqlite.files import FILE_NAME, LOCK_NAME
 from queue_manager.server.adapters.sqlite.schema import open_reader, open_writer
@@ -41,6 +41,31 @@ async def test_concurrent_writes_share_a_commit(tmp_path: Path) -> None:
         assert observed.count["create", True] == 200
         assert observed.count["commit", True] <= 3
         assert len(await store.list(QueueFilter(), after=None, limit=500)) == 200
+
+
+async def test_where_many_write_a_commit_waits_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come a few at a time, each in a turn of the loop of its own."""
+    monkeypatch.setattr(writer, "GATHERING", 0.3)
+    observed = Observed()
+
+    async def later(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await change(store, await create(store, f"wf-{turns}"), job=0)
+
+    async with SqliteStore(tmp_path, observe=observed) as store:
+        await asyncio.gather(*(create(store, f"wf-first-{n}") for n in range(writer.MANY)))
+        await asyncio.gather(*(later(turns) for turns in range(100)))
+        assert observed.count["commit", True] <= 5
+
+
+async def test_a_write_that_is_alone_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, they are as fast as the disk."""
+    monkeypatch.setattr(writer, "GATHERING", 60.0)
+    async with asyncio.timeout(10), SqliteStore(tmp_path) as store:
+        record = await create(store, "wf-a")
+        for number in range(10):
+            record = await change(store, record, records_written=number + 1)
 
 
 async def test_a_write_that_can_never_succeed_fails_alone(tmp_path: Path) -> None:

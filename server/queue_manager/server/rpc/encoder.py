@@ -10,8 +10,14 @@ from collections import OrderedDict
 from typing import Final
 
 from queue_manager.server.domain.model import Job, Queue, QueueSpec
-from queue_manager.server.rpc.convert import write_job_spec, write_job_status, write_queue_spec, write_queue_status
-from queue_manager.server.rpc.wire import tag_of, varint
+from queue_manager.server.rpc.convert import (
+    queue_message,
+    write_job_spec,
+    write_job_status,
+    write_queue_spec,
+    write_queue_status,
+)
+from queue_manager.server.serialised import tag_of, varint
 from queue_manager.v1 import queue_pb2
 
 KEPT: Final = 8192
@@ -33,6 +39,8 @@ class QueueEncoder:
         """A serialised `queue_pb2.Queue`."""
         kept = self._kept.get(id(queue.spec))
         if kept is None:
+            if queue.revision == 1:  # many are never asked for again, and for one time this takes half as long
+                return queue_message(queue).SerializeToString()
             kept = self._keep(queue)
         status = queue_pb2.Queue()
         write_queue_status(status, queue)

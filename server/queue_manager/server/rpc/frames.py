@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from queue_manager.server.application.topic import Frame, FrameKind
-from queue_manager.server.rpc.wire import tag_of, varint
+from queue_manager.server.serialised import tag_of, varint
 from queue_manager.v1 import service_pb2
 
 KINDS: Final = {kind: service_pb2.FrameKind.Value(f"FRAME_KIND_{kind}") for kind in FrameKind}

@@ -12,8 +12,8 @@ import pytest
 
 from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import Refusal
-from queue_manager.server.adapters.kubernetes.diagnosis import JOB_NAME_LABEL, Patience
-from queue_manager.server.adapters.kubernetes.objects import JOBS, PODS, Status
+from queue_manager.server.adapters.kubernetes.diagnosis import Patience
+from queue_manager.server.adapters.kubernetes.objects import JOB_NAME_LABEL, JOBS, PODS, Status
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey

@@ -365,16 +365,22 @@ def _of_connections(configuration: Configuration) -> dict[str, Any]:
 
 
 async def frames(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """The frames of a watch, until the server ends it. One that is cut short raises `aiohttp.ClientPayloadError`."""
-    while True:
-        try:
-            length = int.from_bytes(await content.readexactly(_LENGTH), "big")
-            frame = await content.readexactly(length)
-        except asyncio.IncompleteReadError as error:
-            if error.partial or error.expected != _LENGTH:
-                raise aiohttp.ClientPayloadError("the watch was cut off inside a frame") from error
-            return
-        yield frame
+    """The frames of a watch, until the server ends it. One that is cut short raises `aiohttp.ClientPayloadError`.
+
+    Many come at once where many objects change, and to wait for each would take as long as to read it.
+    """
+    rest = b""
+    async for chunk in content.iter_any():
+        come, at = rest + chunk, 0
+        while (begin := at + _LENGTH) <= len(come):
+            end = begin + int.from_bytes(come[at:begin], "big")
+            if end > len(come):
+                break
+            yield come[begin:end]
+            at = end
+        rest = come[at:]
+    if rest:
+        raise aiohttp.ClientPayloadError("the watch was cut off inside a frame")
 
 
 def _status(raw: bytes) -> Status:

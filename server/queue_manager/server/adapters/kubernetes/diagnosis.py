@@ -20,6 +20,7 @@ from queue_manager.server.adapters.kubernetes.manifest import (
     SPEC_HASH,
 )
 from queue_manager.server.adapters.kubernetes.objects import (
+    JOB_NAME_LABEL,
     Condition,
     ContainerState,
     Event,
@@ -33,9 +34,6 @@ from queue_manager.server.domain.model import Reason, RunnerRef, StateReason, cu
 from queue_manager.server.domain.observation import Phase, WorkerStatus
 
 RUNNER: Final = "kubernetes"
-
-JOB_NAME_LABEL: Final = "batch.kubernetes.io/job-name"
-"""Kubernetes' own, on every pod of a Job."""
 
 NEVER: Final = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 PULLING: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})

@@ -37,6 +37,11 @@ def encode(document: Mapping[str, Any]) -> bytes | None:
     return MAGIC + wire.Unknown(typeMeta=_TYPE, raw=raw).SerializeToString()
 
 
+def decode(raw: bytes) -> wire.Job:
+    """What `encode` says."""
+    return wire.Job.FromString(wire.Unknown.FromString(raw.removeprefix(MAGIC)).raw)
+
+
 def is_said_exactly(document: Mapping[str, Any]) -> bool:
     """Whether `encode` says all of this document, and nothing else. It takes much longer than to encode it."""
     try:

@@ -39,6 +39,9 @@ START_ALLOWANCE: Final = 300.0
 """Seconds that a job's deadline grants beyond its timeout and its queue's start timeout. Kubernetes counts the time that a
 pod waits for a node and for its image; the manager counts from the start, and is there to end the worker in time."""
 
+CA_PATH: Final = "CA_PATH"
+"""The variable that says where the worker is to find it."""
+
 CA_KEY: Final = "ca.crt"
 """The key of the secret under which the CA of the platform's services is, where there is one."""
 
@@ -102,7 +105,7 @@ def _deadline(spec: LaunchSpec, start_allowance: float) -> dict[str, int]:
 
 
 def _pod(spec: LaunchSpec, namespace: str, secret: str, options: PodOptions) -> dict[str, Any]:
-    ca_path = spec.environment.get("CA_PATH", "")
+    ca_path = spec.environment.get(CA_PATH, "")
     volumes: list[Mapping[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
     mounts: list[Mapping[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - the container's own
     if ca_path:
@@ -125,7 +128,7 @@ def _pod(spec: LaunchSpec, namespace: str, secret: str, options: PodOptions) -> 
         "volumeMounts": [*mounts, *options.volume_mounts],
     }
     if spec.command:
-        container["command"] = [_literal(word) for word in spec.command]
+        container["command"] = [literal(word) for word in spec.command]
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -154,14 +157,14 @@ def _pod(spec: LaunchSpec, namespace: str, secret: str, options: PodOptions) -> 
 
 def _environment(spec: LaunchSpec, namespace: str, secret: str) -> list[dict[str, Any]]:
     plain = {"K8S_NAMESPACE": namespace, **spec.environment}
-    variables: list[dict[str, Any]] = [{"name": name, "value": _literal(plain[name])} for name in sorted(plain)]
+    variables: list[dict[str, Any]] = [{"name": name, "value": literal(plain[name])} for name in sorted(plain)]
     variables.append({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
     for name, key in sorted(spec.secret_environment.items()):
         variables.append({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
     return variables
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """A text that Kubernetes leaves as it is: `$(NAME)` would be replaced by that variable, a secret's value included."""
     return text.replace("$", "$$")
 

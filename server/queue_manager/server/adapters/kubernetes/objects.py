@@ -16,7 +16,14 @@ import msgspec
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from queue_manager.server.adapters.kubernetes.manifest import DOMAIN, MANAGED_BY
 from queue_manager.wire import kubernetes_pb2 as wire
+
+JOB_NAME_LABEL: Final = "batch.kubernetes.io/job-name"
+"""Kubernetes' own, on every pod of a Job."""
+
+_READ: Final = tuple(name.encode() for name in (f"{DOMAIN}/", MANAGED_BY, JOB_NAME_LABEL))
+"""How the names of labels and annotations begin that are read here; what others write of an object is theirs."""
 
 MAGIC: Final = b"k8s\0"
 """Begins every object (k8s.io/apimachinery, `serializer/protobuf`)."""
@@ -35,6 +42,7 @@ class Metadata(Object, frozen=True):
     resource_version: str = ""
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+    """Those that are read."""
     creation_time: float | None = None
     deletion_time: float | None = None
     """When it is to be gone at the latest; set once its deletion has begun."""
@@ -294,8 +302,8 @@ def _metadata(found: wire.ObjectMeta) -> Metadata:
         _text(found.namespace),
         _text(found.uid),
         _text(found.resource_version),
-        {_text(entry.key): _text(entry.value) for entry in found.labels},
-        {_text(entry.key): _text(entry.value) for entry in found.annotations},
+        {_text(entry.key): _text(entry.value) for entry in found.labels if entry.key.startswith(_READ)},
+        {_text(entry.key): _text(entry.value) for entry in found.annotations if entry.key.startswith(_READ)},
         _time(found, "creation_timestamp"),
         _time(found, "deletion_timestamp"),
         found.deletion_grace_period_seconds if found.HasField("deletion_grace_period_seconds") else None,

@@ -20,8 +20,8 @@ import structlog
 from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import LOCKED_OUT, Api, NoAnswer, NotSent, Refusal
 from queue_manager.server.adapters.kubernetes.diagnosis import PATIENT, RUNNER, Patience, hash_of
-from queue_manager.server.adapters.kubernetes.encoding import encode, is_said_exactly
 from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
+from queue_manager.server.adapters.kubernetes.patterns import Patterns
 from queue_manager.server.adapters.kubernetes.permissions import Permissions
 from queue_manager.server.adapters.kubernetes.reflector import Observe
 from queue_manager.server.adapters.kubernetes.workers import Workers, needed, unavailable
@@ -77,8 +77,7 @@ class KubernetesRunner:
         self._secret = secret
         self._options = options or {}
         self._start_allowance = start_allowance
-        self._as_protobuf: dict[str, bool] = {}
-        """Whether the Jobs of a target can be sent so, told from the first: what its options say does not change."""
+        self._bodies = Patterns(self._manifest)
         self._unheard = unheard
         self._launches: dict[str, asyncio.Task[WorkerStatus | Refused]] = {}
         self._workers = Workers(api, rng=rng, clock=clock, patience=patience, launching=self._launches, observe=observe)
@@ -224,12 +223,6 @@ class KubernetesRunner:
             start_allowance=self._start_allowance,
         )
 
-    def _body(self, spec: LaunchSpec) -> Mapping[str, Any] | bytes:
-        job, encodable = self._manifest(spec), self._as_protobuf.get(spec.target)
-        if encodable is None:
-            encodable = self._as_protobuf[spec.target] = is_said_exactly(job)
-        return (encode(job) if encodable else None) or job
-
     async def _rehearse(self, spec: LaunchSpec) -> Refused | None:
         query = {"dryRun": "All", "fieldValidation": "Strict"}
         try:
@@ -250,7 +243,7 @@ class KubernetesRunner:
     async def _launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
         try:
             async with self._mutations:
-                read, body = self._workers.jobs.read, self._body(spec)
+                read, body = self._workers.jobs.read, self._bodies(spec)
                 made = await self._api.ask(read, "create", "jobs", body=body, query=AS_IT_IS, metadata_only=True)
         except Refusal as refusal:
             if refusal.code == 409 and refusal.reason == "AlreadyExists":

@@ -18,7 +18,6 @@ from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
 from queue_manager.server.adapters.kubernetes.denials import MOUNTING, NO_POD, NO_VOLUME, Denials
 from queue_manager.server.adapters.kubernetes.diagnosis import (
-    JOB_NAME_LABEL,
     LOOK_FOR_PODS,
     Patience,
     ended_by_us,
@@ -27,7 +26,7 @@ from queue_manager.server.adapters.kubernetes.diagnosis import (
     key_of,
     standing,
 )
-from queue_manager.server.adapters.kubernetes.objects import JOBS, PODS, KubernetesJob, Pod
+from queue_manager.server.adapters.kubernetes.objects import JOB_NAME_LABEL, JOBS, PODS, KubernetesJob, Pod
 from queue_manager.server.adapters.kubernetes.reflector import Observe, Reflector
 from queue_manager.server.application.ports import Clock, Wake
 from queue_manager.server.domain.errors import Unavailable

@@ -73,12 +73,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 
 VERSION: Final = len(MIGRATIONS)
 
-CREATION: Final = (
+CONFLICT: Final = "the queue has changed, or is gone"
+"""What a replacement fails with whose `before` is no queue's version."""
+
+STORING: Final = (
     # A queue is stored with one statement: every step of a statement gives the interpreter's lock away and has to get
     # it back from a busy event loop, and with a dozen steps that would cost more than the writing.
-    """CREATE TEMP VIEW new_queues AS SELECT queue_id, version, create_time, state, symbol, end_time, settled,
-        request_id, body, 0 AS revision, x'' AS entry, '' AS labels, '' AS targets FROM queues""",
-    """CREATE TEMP TRIGGER create_queue INSTEAD OF INSERT ON new_queues BEGIN
+    """CREATE TEMP VIEW forms AS SELECT queue_id, 0 AS before, version, state, settled, end_time, body, 0 AS revision,
+        x'' AS entry, create_time, symbol, request_id, '' AS labels, '' AS targets FROM queues""",
+    """CREATE TEMP TRIGGER create_queue INSTEAD OF INSERT ON forms WHEN NEW.before IS NULL BEGIN
         INSERT INTO queues
             (queue_id, version, create_time, state, symbol, end_time, settled, request_id, entries, body)
             VALUES (NEW.queue_id, NEW.version, NEW.create_time, NEW.state, NEW.symbol, NEW.end_time, NEW.settled,
@@ -87,8 +90,24 @@ CREATION: Final = (
         INSERT INTO targets SELECT value, NEW.create_time, NEW.queue_id FROM json_each(NEW.targets);
         INSERT INTO history VALUES (NEW.queue_id, NEW.revision, NEW.entry);
     END""",
+    # Most changes leave the indexed columns alone. SQLite rewrites an index whose column is assigned, changed or not, so
+    # those changes have a statement of their own that assigns none; where one does change, it is the second that finds
+    # the row.
+    f"""CREATE TEMP TRIGGER replace_queue INSTEAD OF INSERT ON forms WHEN NEW.before IS NOT NULL BEGIN
+        SELECT RAISE(ABORT, '{CONFLICT}')
+            WHERE NOT EXISTS (SELECT 1 FROM queues WHERE queue_id = NEW.queue_id AND version = NEW.before);
+        UPDATE queues SET version = NEW.version, entries = entries + (NEW.entry IS NOT NULL), body = NEW.body
+            WHERE queue_id = NEW.queue_id AND version = NEW.before
+                AND state = NEW.state AND settled = NEW.settled AND end_time IS NEW.end_time;
+        UPDATE queues SET version = NEW.version, entries = entries + (NEW.entry IS NOT NULL), body = NEW.body,
+                state = NEW.state, settled = NEW.settled, end_time = NEW.end_time
+            WHERE queue_id = NEW.queue_id AND version = NEW.before;
+        INSERT INTO history SELECT NEW.queue_id, NEW.revision, NEW.entry WHERE NEW.entry IS NOT NULL;
+    END""",  # noqa: S608 - a constant of ours
 )
-"""A view into which a queue can be inserted with all that belongs to it. It is the connection's, not the file's."""
+"""A view into which a form of a queue can be inserted: its first one (`before` is NULL) with all that belongs to it, or
+one that replaces the one with the version `before`, with what it adds to the history, if anything. The view is the
+connection's, not the file's."""
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -117,7 +136,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
         ):
             connection.execute(f"PRAGMA {pragma}")
         migrate(connection)
-        for statement in CREATION:
+        for statement in STORING:
             connection.execute(statement)
     except BaseException as error:
         if connection is not None:

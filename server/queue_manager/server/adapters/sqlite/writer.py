@@ -1,7 +1,8 @@
 """The one thread that writes: it takes all writes that wait and commits them together, for the price of one fsync.
 
 A commit costs about as much with one write in it as with hundreds, nearly all of it waiting for the disk. While one
-batch is being committed the next gathers, so throughput grows with the load and latency stays at one or two commits.
+batch is being committed the next gathers, and where many write, it is given a moment more (PostgreSQL's `commit_delay`), so
+throughput grows with the load and latency stays at one or two commits.
 Each write has its own outcome: one that has lost its compare-and-set does not concern the others, and one that nothing
 can be done with is found by trying the writes of its batch one by one.
 
@@ -20,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Final, TypeVar
 
 import structlog
@@ -35,6 +36,12 @@ Observe = Callable[[str, float, bool], None]
 
 BATCH_LIMIT: Final = 512
 """Writes in a transaction at most, so that one transaction takes tens of milliseconds at most."""
+
+MANY: Final = 5
+"""Writes in a transaction after which the next one waits for more, as many as PostgreSQL's `commit_siblings`."""
+
+GATHERING: Final = 0.012
+"""Seconds that it waits: each commit takes the event loop's time, too, and a disk may be quick."""
 
 log = structlog.get_logger(__name__)
 
@@ -196,6 +203,8 @@ class Writer:
                 more = False
             for start in range(0, len(waiting), BATCH_LIMIT):
                 self._process(waiting[start : start + BATCH_LIMIT])
+            if more and len(waiting) >= MANY:
+                sleep(GATHERING)
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:  # nothing is lost: the log stays and is read at the next start

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 from random import Random
 from typing import Final, Generic, TypeVar
@@ -20,6 +21,7 @@ from queue_manager.server.adapters.sqlite.documents import (
     encode,
     encode_json,
 )
+from queue_manager.server.adapters.sqlite.schema import CONFLICT
 from queue_manager.server.application.ports import Record
 from queue_manager.server.domain.errors import Conflict
 from queue_manager.server.domain.history import Entry, compact
@@ -27,21 +29,10 @@ from queue_manager.server.domain.model import Queue
 
 T_co = TypeVar("T_co", covariant=True)
 
-_INTO_NEW: Final = "INTO new_queues VALUES"
-_CREATE_ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# A queue is checked before anything of it is written, so where it conflicts there is nothing to take back: with FAIL
-# SQLite need not keep a journal of the statement to do that.
-_CREATE_ONE: Final = f"INSERT OR FAIL {_INTO_NEW} {_CREATE_ROW}"
+_ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ROWS_LIMIT: Final = 64
-"""New queues in a statement at most, so that the statements for all numbers of them stay prepared."""
+"""Forms in a statement at most, so that the statements for all numbers of them stay prepared."""
 _VERSIONS: Final = Random()  # noqa: S311 - no secret; not the system's, which gives the interpreter's lock away
-# Most changes leave the indexed columns alone. SQLite rewrites an index whose column is assigned, changed or not, so
-# those changes have a statement of their own that assigns none: it finds no row where one of them does change.
-_UPDATE_BODY = """UPDATE queues SET version = version + 1, entries = entries + ?, body = ?
-    WHERE queue_id = ? AND version = ? AND state = ? AND settled = ? AND end_time IS ? RETURNING version, entries"""
-_UPDATE_ALL = """UPDATE queues SET version = version + 1, entries = entries + ?, body = ?,
-    state = ?, settled = ?, end_time = ? WHERE queue_id = ? AND version = ? RETURNING version, entries"""
-_ADD_ENTRY = "INSERT INTO history (queue_id, revision, body) VALUES (?, ?, ?)"
 
 
 class Write(Generic[T_co]):
@@ -56,7 +47,28 @@ class Write(Generic[T_co]):
         raise NotImplementedError
 
 
-class Create(Write[Record]):
+class Store(Write[Record]):
+    """Store a form of a queue: one row for `schema.STORING`."""
+
+    row: tuple[str | int | float | bytes | None, ...]
+    record: Record
+    crowded = False
+    """Its queue's history may have become too long."""
+
+    def apply(self, connection: sqlite3.Connection) -> Record:
+        """The record of this form, or of the one that makes it unnecessary."""
+        try:
+            _store(connection, [self])
+        except sqlite3.IntegrityError as error:
+            return self.refused(connection, error)
+        return self.record
+
+    def refused(self, connection: sqlite3.Connection, error: sqlite3.IntegrityError) -> Record:
+        """What is to be answered, or raised, where the row was not taken."""
+        raise NotImplementedError
+
+
+class Create(Store):
     """Store a new queue, unless its request id is known."""
 
     operation = "create"
@@ -69,60 +81,64 @@ class Create(Write[Record]):
         version = _VERSIONS.getrandbits(48)
         self.record = Record(queue, str(version))
         self.row = (
-            *(spec.queue_id, version, spec.create_time, status.state.value, spec.symbol, status.end_time),
-            *(queue.settled, spec.request_id, body, entry.revision, entry_body),
+            *(spec.queue_id, None, version, status.state.value, queue.settled, status.end_time, body),
+            *(entry.revision, entry_body, spec.create_time, spec.symbol, spec.request_id),
             *(encode_json(spec.labels), encode_json(_targets(queue))),
         )
         self.size = len(body) + len(entry_body)
 
-    def apply(self, connection: sqlite3.Connection) -> Record:
-        """The record: the new one, or the older one that has the request id."""
+    def refused(self, connection: sqlite3.Connection, error: sqlite3.IntegrityError) -> Record:
+        """The record of the older queue that has the request id. Raises `Conflict` where the queue id is taken."""
         spec = self.record.queue.spec
-        try:
-            connection.execute(_CREATE_ONE, self.row)
-        except sqlite3.IntegrityError as error:
-            if not str(error).startswith("UNIQUE constraint failed: queues."):
-                raise  # what belongs to a queue that is not there: some of this one is written
-            if spec.request_id:
-                row = connection.execute(
-                    "SELECT body, version FROM queues WHERE request_id = ? AND request_id <> ''", (spec.request_id,)
-                ).fetchone()
-                if (known := decode_record(row)) is not None:
-                    return known
-            raise Conflict(f"queue {spec.queue_id} exists") from error
-        return self.record
+        if not str(error).startswith("UNIQUE constraint failed: queues."):
+            raise error  # what belongs to a queue that is not there
+        if spec.request_id:
+            row = connection.execute(
+                "SELECT body, version FROM queues WHERE request_id = ? AND request_id <> ''", (spec.request_id,)
+            ).fetchone()
+            if (known := decode_record(row)) is not None:
+                return known
+        raise Conflict(f"queue {spec.queue_id} exists") from error
 
 
-class Replace(Write[Record]):
+class Replace(Store):
     """Replace a queue whose version is known."""
 
     operation = "replace"
 
     def __init__(self, queue: Queue, version: str, entry: Entry | None, *, keep: int) -> None:
         """`keep`: how many entries its history is cut to when it has a quarter more."""
-        self._queue = queue
-        self._version = int(version) if version.isdecimal() and len(version) <= 18 else -1
-        self._body = encode(queue)
-        self._entry = None if entry is None else (queue.queue_id, entry.revision, encode(entry))
+        before = int(version) if version.isdecimal() and len(version) <= 18 else -1
+        status, body = queue.status, encode(queue)
+        added = (None, None) if entry is None else (entry.revision, encode(entry))
+        self.record = Record(queue, str(before + 1))
+        self.row = (
+            *(queue.queue_id, before, before + 1, status.state.value, queue.settled, status.end_time, body),
+            *(*added, None, None, None, None, None),
+        )
+        self.size = len(body) + len(added[1] or b"")
         self._keep = keep
-        self.size = len(self._body) + (len(self._entry[2]) if self._entry else 0)
+        self._most = keep + keep // 4
+        self.crowded = entry is not None and entry.revision > self._most  # it has at most one for each revision
 
     def apply(self, connection: sqlite3.Connection) -> Record:
         """The new record."""
-        queue, added = self._queue, int(self._entry is not None)
-        key = (queue.queue_id, self._version)
-        columns = (queue.status.state.value, queue.settled, queue.status.end_time)
-        rows = connection.execute(_UPDATE_BODY, (added, self._body, *key, *columns)).fetchall()
-        if not rows:
-            rows = connection.execute(_UPDATE_ALL, (added, self._body, *columns, *key)).fetchall()
-        if not rows:
-            raise Conflict(f"queue {queue.queue_id} has changed since it was read, or is gone")
-        ((version, entries),) = rows
-        if self._entry is not None:
-            connection.execute(_ADD_ENTRY, self._entry)
-            if entries > self._keep + self._keep // 4:
-                _compact(connection, queue, surplus=entries - self._keep, least=self._keep // 4 + 1)
-        return Record(queue, str(version))
+        record = super().apply(connection)
+        if self.crowded:
+            self._compact(connection)
+        return record
+
+    def refused(self, _: sqlite3.Connection, error: sqlite3.IntegrityError) -> Record:
+        """Raises `Conflict` where there is no such version."""
+        if str(error) != CONFLICT:
+            raise error
+        raise Conflict(f"queue {self.record.queue.queue_id} has changed since it was read, or is gone") from error
+
+    def _compact(self, connection: sqlite3.Connection) -> None:
+        queue, keep = self.record.queue, self._keep
+        (entries,) = connection.execute("SELECT entries FROM queues WHERE queue_id = ?", (queue.queue_id,)).fetchone()
+        if entries > self._most:
+            _compact(connection, queue, surplus=entries - keep, least=keep // 4 + 1)
 
 
 class Delete(Write[None]):
@@ -167,36 +183,42 @@ class Probe(Write[None]):
 def commit(connection: sqlite3.Connection, writes: Sequence[Write[object]]) -> list[object]:
     """Make all changes in one transaction: the outcome of each, in their order. Nothing is made where it raises.
 
-    New queues are made with as few statements as possible, because after each the interpreter's lock has to be got back
-    from a busy event loop. Only where one of them has a conflict, they are made one by one, to see which.
+    Queues are stored with as few statements as possible, because after each the interpreter's lock has to be got back
+    from a busy event loop. Only where one of them has a conflict, they are stored one by one, to see which.
     """
-    groups = [(new, list(group)) for new, group in groupby(writes, key=lambda write: isinstance(write, Create))]
-    try:
-        if len(groups) == 1 and groups[0][0] and len(writes) <= _ROWS_LIMIT:
-            return list(_create(connection, writes))  # one statement is a transaction by itself
-        connection.execute("BEGIN IMMEDIATE")
-        outcomes: list[object] = []
-        for new, group in groups:
-            if new:
-                for start in range(0, len(group), _ROWS_LIMIT):
-                    outcomes += _create(connection, group[start : start + _ROWS_LIMIT])
-            else:
-                outcomes += _one_by_one(connection, group)
-    except sqlite3.IntegrityError:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        connection.execute("BEGIN IMMEDIATE")
-        outcomes = _one_by_one(connection, writes)
+    groups = [(together, list(group)) for together, group in groupby(writes, key=_may_be_stored_with_others)]
+    if len(groups) == 1 and groups[0][0] and len(writes) <= _ROWS_LIMIT:
+        with suppress(sqlite3.IntegrityError):
+            return _store(connection, writes)  # one statement is a transaction by itself
+    connection.execute("BEGIN IMMEDIATE")
+    outcomes: list[object] = []
+    for together, group in groups:
+        if together:
+            for start in range(0, len(group), _ROWS_LIMIT):
+                outcomes += _together(connection, group[start : start + _ROWS_LIMIT])
+        else:
+            outcomes += _one_by_one(connection, group)
     connection.execute("COMMIT")
     return outcomes
 
 
-def _create(connection: sqlite3.Connection, writes: Sequence[Write[object]]) -> list[Record]:
-    """Store new queues with one statement. `sqlite3.IntegrityError`: one has a conflict; all is rolled back."""
-    creates = [write for write in writes if isinstance(write, Create)]
-    rows = ", ".join([_CREATE_ROW] * len(creates))
-    connection.execute(f"INSERT OR ROLLBACK {_INTO_NEW} {rows}", [value for create in creates for value in create.row])
-    return [create.record for create in creates]
+def _may_be_stored_with_others(write: Write[object]) -> bool:
+    return isinstance(write, Store) and not write.crowded
+
+
+def _store(connection: sqlite3.Connection, writes: Sequence[Write[object]]) -> list[object]:
+    """Store forms with one statement. `sqlite3.IntegrityError`: one has a conflict, and none is stored."""
+    forms = [write for write in writes if isinstance(write, Store)]
+    statement = "INSERT INTO forms VALUES " + ", ".join([_ROW] * len(forms))  # noqa: S608 - question marks alone
+    connection.execute(statement, [value for form in forms for value in form.row])
+    return [form.record for form in forms]
+
+
+def _together(connection: sqlite3.Connection, writes: Sequence[Write[object]]) -> list[object]:
+    try:
+        return _store(connection, writes)
+    except sqlite3.IntegrityError:
+        return _one_by_one(connection, writes)
 
 
 def _one_by_one(connection: sqlite3.Connection, writes: Sequence[Write[object]]) -> list[object]:
