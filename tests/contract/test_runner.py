@@ -282,7 +282,7 @@ async def test_a_launch_under_way_takes_no_effect_after_its_deletion_is_over(rig
     """Whichever of the two comes first, nothing of it runs in the end, nor ever again."""
     for number in range(10):
         name = f"w{number}"
-        launch = asyncio.create_task(runner.launch(spec(name)))
+        launch = asyncio.ensure_future(runner.launch(spec(name)))
         for turn in range(number + 1):
             await asyncio.sleep(0.002 if turn else 0)
         await runner.delete(key(name), grace=0)

@@ -304,15 +304,16 @@ class SimulatedBus:
         """See the port."""
         await self._process.call(lambda: None)
 
-    async def send(self, command: WorkerCommand) -> None:
+    async def send(self, *commands: WorkerCommand) -> None:
         """See the port."""
-        fields: Mapping[str, object] = {"command": command.command, **command.fields}
         process = self._process
-        await process.call(
-            lambda: self._world.tell(
-                command.queue_id, fields, lambda: process.rng.random() < process.trouble.command_lost
-            )
-        )
+
+        def tell() -> None:
+            for command in commands:
+                fields: Mapping[str, object] = {"command": command.command, **command.fields}
+                self._world.tell(command.queue_id, fields, lambda: process.rng.random() < process.trouble.command_lost)
+
+        await process.call(tell)
 
     async def publish(self, events: Sequence[Publication]) -> None:
         """See the port."""

@@ -142,10 +142,10 @@ class Bus:
         """See `ports.Bus`."""
         await self.check()
 
-    async def send(self, command: WorkerCommand) -> None:
+    async def send(self, *commands: WorkerCommand) -> None:
         """See `ports.Bus`."""
         await self.check()
-        self.sent.append(command)
+        self.sent += commands
 
     async def publish(self, events: Sequence[Publication]) -> None:
         """See `ports.Bus`."""

@@ -57,12 +57,12 @@ async def test_workers_are_deleted_at_the_deadline_though_the_bus_hangs() -> Non
     """Telling them to stop is not waited for."""
     bus, runner = Bus(), Runner()
 
-    async def send(_: WorkerCommand) -> None:
+    async def send(*_: WorkerCommand) -> None:
         await asyncio.sleep(3600)
 
     async with running(bus, runner) as (found, queue):
         assert len(runner.workers) == 1
-        bus.send = send  # type: ignore[method-assign, assignment]
+        bus.send = send  # type: ignore[method-assign]
         await found.service.stop(queue.queue_id, mode=StopMode.GRACEFUL, grace_period=10, reason="", by="ada")
         await asyncio.sleep(9)
         assert len(runner.workers) == 1

@@ -23,7 +23,7 @@ from queue_manager.server.application.records import Records, Transition
 from queue_manager.server.application.workqueue import Backoff, WorkQueue
 from queue_manager.server.domain.errors import Declined, NotFound, Unavailable
 from queue_manager.server.domain.history import Entry, Event
-from queue_manager.server.domain.launch import LaunchSpecs, worker_key
+from queue_manager.server.domain.launch import LaunchSpecs, WorkerKey, worker_key
 from queue_manager.server.domain.lifecycle import advance, reduce
 from queue_manager.server.domain.model import Job, Queue
 from queue_manager.server.domain.observation import Delayed, Heard, Lag, Observation, Recovered, Refused, WorkerStatus
@@ -205,46 +205,40 @@ class Controller:
         try:
             if prepare:
                 await self._bus.prepare(queue)
-            answers = await _all([self._launch(queue, job) for job in jobs])
         except Unavailable as error:
             answers = _delayed(queue, jobs, f"the bus is not ready: {error.message}")
+        else:
+            answers = await self._launch(queue, jobs)
         if any(isinstance(answer, Delayed) for answer in answers):
             self._launches.failed(queue.queue_id)
         else:
             self._launches.clear(queue.queue_id)
         return answers
 
-    async def _launch(self, queue: Queue, job: Job) -> Observation:
-        spec = self._launch_specs(queue, job)
-        try:
-            answer = await self._runner.launch(spec)
-        except Unavailable as error:
-            self._instruments.launched("unavailable")
-            return Delayed(spec.key, error.message, unsure=not isinstance(error, Declined))
-        if isinstance(answer, Refused):
-            self._instruments.launched("refused")
-            return answer
-        self._instruments.launched("started")
-        await self._announce(queue, job)
-        return answer
+    async def _launch(self, queue: Queue, jobs: Sequence[Job]) -> list[Observation]:
+        specs = [self._launch_specs(queue, job) for job in jobs]
+        outcomes = await asyncio.gather(*map(self._runner.launch, specs), return_exceptions=True)
+        started = [job for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, WorkerStatus)]
+        if started:
+            await self._announce(queue, started)
+        return [self._launched(spec.key, outcome) for spec, outcome in zip(specs, outcomes, strict=True)]
 
-    async def _announce(self, queue: Queue, job: Job) -> None:
-        """The per-job `start` record of contracts section 4: informative, so a bus that is down does not matter."""
-        spec = job.spec
-        fields = {
-            "target": spec.target,
-            "symbol": queue.spec.symbol,
-            "type": spec.type,
-            "time_range": queue.spec.time_range,
-            "kafka_topic": spec.kafka_topic,
-            "collection_name": spec.collection_name,
-            "telemetry_id": spec.telemetry_id,
-            "image": spec.image,
-        }
+    def _launched(self, key: WorkerKey, outcome: WorkerStatus | Refused | BaseException) -> Observation:
+        """What a launch call has answered or raised, as what was observed."""
+        if isinstance(outcome, Unavailable):
+            self._instruments.launched("unavailable")
+            return Delayed(key, outcome.message, unsure=not isinstance(outcome, Declined))
+        if isinstance(outcome, BaseException):
+            raise outcome
+        self._instruments.launched("refused" if isinstance(outcome, Refused) else "started")
+        return outcome
+
+    async def _announce(self, queue: Queue, jobs: Iterable[Job]) -> None:
+        """The per-job `start` records of contracts section 4: informative, so a bus that is down does not matter."""
         try:
-            await self._bus.send(WorkerCommand(queue.queue_id, "start", fields))
+            await self._bus.send(*[WorkerCommand(queue.queue_id, "start", _told_of_start(queue, job)) for job in jobs])
         except Unavailable as error:
-            log.info("launch not announced", queue_id=queue.queue_id, job=job.name, error=error.message)
+            log.info("launches not announced", queue_id=queue.queue_id, error=error.message)
 
     async def _delete(self, queue: Queue, job: Job, grace: float) -> Sequence[Observation]:
         try:
@@ -309,6 +303,20 @@ async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
         if isinstance(result, BaseException):
             raise result
     return [result for result in results if not isinstance(result, BaseException)]
+
+
+def _told_of_start(queue: Queue, job: Job) -> dict[str, str]:
+    spec = job.spec
+    return {
+        "target": spec.target,
+        "symbol": queue.spec.symbol,
+        "type": spec.type,
+        "time_range": queue.spec.time_range,
+        "kafka_topic": spec.kafka_topic,
+        "collection_name": spec.collection_name,
+        "telemetry_id": spec.telemetry_id,
+        "image": spec.image,
+    }
 
 
 def _delayed(queue: Queue, jobs: Iterable[Job], message: str) -> list[Observation]:

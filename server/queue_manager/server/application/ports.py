@@ -128,7 +128,7 @@ class Runner(Protocol):
     launch_settle: float
     """How long after a launch call has failed without an answer, or its caller has died, it may still take effect."""
 
-    async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+    def launch(self, spec: LaunchSpec) -> Awaitable[WorkerStatus | Refused]:
         """Start the worker, or find the one that an earlier call of the same name started; never two.
 
         Raises `Unavailable` where it cannot be said whether it started: the caller looks again later; `Declined` where it
@@ -227,8 +227,8 @@ class Bus(Protocol):
         Data topics exist and their readers' groups begin at the start; surplus stops of earlier attempts are skipped.
         """
 
-    async def send(self, command: WorkerCommand) -> None:
-        """Send a command to the workers of a queue. At least once; workers may not be there."""
+    async def send(self, *commands: WorkerCommand) -> None:
+        """Send commands to the workers of queues. At least once; workers may not be there."""
 
     def heard_until(self) -> float:
         """Up to when what workers said has been handed to the receiver, as far as is known; UTC seconds, `inf`: always."""

@@ -46,10 +46,11 @@ class ScriptedBus:
     async def prepare(self, queue: Queue) -> None:
         """See `ports.Bus`."""
 
-    async def send(self, command: WorkerCommand) -> None:
+    async def send(self, *commands: WorkerCommand) -> None:
         """See `ports.Bus`."""
-        if command.command == "stop":
-            self._workers.tell_to_stop(command.queue_id)
+        for command in commands:
+            if command.command == "stop":
+                self._workers.tell_to_stop(command.queue_id)
 
     def heard_until(self) -> float:
         """See `ports.Bus`."""

@@ -145,14 +145,15 @@ class InProcessBus:
         topics = self._all_topics(queue)
         await self._in_thread(lambda: _each(DataTopic.create, topics))
 
-    async def send(self, command: WorkerCommand) -> None:
+    async def send(self, *commands: WorkerCommand) -> None:
         """See `ports.Bus`. A worker whose input is full, because it does not read, misses it."""
         if self._workers is None:
             return
         now = self._clock.now()
-        stamp = "sent_at" if command.command == "ping" else "timestamp"
-        value = {"command": command.command, "queue_id": command.queue_id, stamp: now, **command.fields}
-        self._workers.write(command.queue_id, msgspec.json.encode(value) + b"\n")
+        for command in commands:
+            stamp = "sent_at" if command.command == "ping" else "timestamp"
+            value = {"command": command.command, "queue_id": command.queue_id, stamp: now, **command.fields}
+            self._workers.write(command.queue_id, msgspec.json.encode(value) + b"\n")
 
     def heard_until(self) -> float:
         """See `ports.Bus`. The local runner hands on what a worker said before it tells of its end."""

@@ -166,19 +166,21 @@ class KafkaBus:
         for template in CONTROL_GROUPS:
             await self._admin.commit(template.format(queue_id=queue.queue_id), ends)
 
-    async def send(self, command: WorkerCommand) -> None:
+    async def send(self, *commands: WorkerCommand) -> None:
         """See `ports.Bus`. To every partition, because the workers of a queue share a group; a `start` is only news."""
+        await self._producer.send([record for command in commands for record in await self._records(command)])
+
+    async def _records(self, command: WorkerCommand) -> Sequence[Outgoing]:
         stamp = "sent_at" if command.command == "ping" else "timestamp"
         fields = {"command": command.command, "queue_id": command.queue_id, stamp: self._clock.now(), **command.fields}
         value, key = msgspec.json.encode(fields), command.queue_id.encode()
         topic = self._topics.control
         if command.command == "start":
-            await self._producer.send([Outgoing(topic, value, key)])
-            return
+            return [Outgoing(topic, value, key)]
         found = await self._admin.partitions([topic])
         if topic not in found:
             raise Unavailable(f"there is no topic {topic}")
-        await self._producer.send([Outgoing(topic, value, key, partition=number) for number in found[topic]])
+        return [Outgoing(topic, value, key, partition=number) for number in found[topic]]
 
     def heard_until(self) -> float:
         """See `ports.Bus`. Another server's partitions are that one's to know of."""

@@ -9,6 +9,7 @@ proxy are left to aiohttp.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import socket
 import ssl
@@ -91,6 +92,7 @@ class Connections:
         self._idle: deque[_Connection] = deque()
         """Those that were used last are last."""
         self._sweeping: asyncio.TimerHandle | None = None
+        self._expiring: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def call(
@@ -120,9 +122,10 @@ class Connections:
     def close(self) -> None:
         """End them all; calls that are under way fail, and so do others from now on."""
         self._closed = True
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
+        for timer in (self._sweeping, self._expiring):
+            if timer is not None:
+                timer.cancel()
+        self._sweeping = self._expiring = None
         self._idle.clear()
         while self._open:
             self._open.pop().end()
@@ -147,16 +150,34 @@ class Connections:
         return await self._ask(connection, request, deadline)
 
     async def _ask(self, connection: _Connection, request: bytes, deadline: float) -> Answer:
-        # Half of what `asyncio.timeout` takes.
-        expiry = asyncio.get_running_loop().call_at(deadline, connection.give_up)
+        connection.deadline = deadline
+        if self._expiring is None or deadline < self._expiring.when():
+            self._expire_at(deadline)
         try:
             return await connection.ask(request)
         finally:
-            expiry.cancel()
+            connection.deadline = math.inf
             if connection.reusable:
                 self._keep(connection)
             else:
                 self._end(connection)
+
+    def _expire_at(self, time: float) -> None:
+        """One timer for all calls: to make and to cancel one for each would take a twentieth of a call."""
+        if self._expiring is not None:
+            self._expiring.cancel()
+        self._expiring = asyncio.get_running_loop().call_at(time, self._expire)
+
+    def _expire(self) -> None:
+        """Give up the calls whose time is over."""
+        self._expiring = None
+        now = asyncio.get_running_loop().time()
+        for connection in self._open:
+            if connection.deadline <= now:
+                connection.give_up()
+        left = min((connection.deadline for connection in self._open if connection.deadline > now), default=math.inf)
+        if left < math.inf:
+            self._expire_at(left)
 
     async def _connected(self, deadline: float) -> _Connection:
         if self._closed:
@@ -214,6 +235,8 @@ class _Connection(asyncio.Protocol):
 
     since = 0.0
     """When it was used last, by the monotonic clock."""
+    deadline = math.inf
+    """When its answer has to be there, by the event loop's clock."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None

@@ -26,29 +26,24 @@ _MARK: Final = "\ue000{}\ue000"
 _MARKS: Final = re.compile(_MARK.format(r"(\d+)").encode())
 
 
-class _Gap(NamedTuple):
-    """Where a text belongs: a field of its message."""
+class _Field(NamedTuple):
+    """A field that differs: a text, or a message with one at its end (a variable, a label), or any other message."""
 
-    tag: bytes
-    text: int
-
-
-class _Entry(NamedTuple):
-    """A message that is a field, and ends with a text: a variable with its value, a label."""
-
-    tag: bytes
+    before: bytes
+    """What stands before it in its message, and its tag."""
     begin: bytes
+    """Of a message with a text at its end: what stands before that, and its tag."""
     text: int
+    """The number of the text."""
+    message: _Message | None
+    """Of any other message."""
 
 
-class _Inner(NamedTuple):
-    """Any other message that is a field and has texts somewhere."""
+class _Message(NamedTuple):
+    """A message of which something differs."""
 
-    tag: bytes
-    pieces: Sequence[_Piece]
-
-
-_Piece = bytes | _Gap | _Entry | _Inner
+    fields: Sequence[_Field]
+    rest: bytes
 
 
 class Pattern:
@@ -56,11 +51,11 @@ class Pattern:
 
     def __init__(self, marked: bytes) -> None:
         """`marked`: the message, with marks as texts."""
-        self._pieces = _cut(marked)
+        self._message = _cut(marked)
 
     def filled(self, texts: Sequence[bytes]) -> bytes:
         """The message that has these texts, in UTF-8, each wherever its number was a mark."""
-        return _filled(self._pieces, texts)
+        return _filled(self._message, texts)
 
 
 class Patterns:
@@ -119,41 +114,39 @@ def _marked(spec: LaunchSpec) -> LaunchSpec:
     return replace(spec, key=key, spec_hash=spec_hash, environment=environment)
 
 
-def _cut(message: bytes) -> tuple[_Piece, ...]:
-    """A message in pieces. A field that has a mark, and more, is itself a message."""
-    pieces: list[_Piece] = []
+def _cut(message: bytes) -> _Message:
+    """Cut a message at its marks. A field that has a mark, and more, is itself a message."""
+    found: list[_Field] = []
     plain = b""
     for tag, rest, content in fields(message):
         if content is None or not _MARKS.search(content):
             plain += tag + rest
             continue
-        if plain:
-            pieces.append(plain)
-            plain = b""
-        mark = _MARKS.fullmatch(content)
-        pieces.append(_Gap(tag, int(mark[1])) if mark else _inner(tag, _cut(content)))
-    return (*pieces, plain) if plain else tuple(pieces)
+        found.append(_field(plain + tag, content))
+        plain = b""
+    return _Message(found, plain)
 
 
-def _inner(tag: bytes, pieces: tuple[_Piece, ...]) -> _Entry | _Inner:
-    match pieces:
-        case (bytes(begin), _Gap(of_text, text)):
-            return _Entry(tag, begin + of_text, text)
-        case _:
-            return _Inner(tag, pieces)
+def _field(before: bytes, content: bytes) -> _Field:
+    if mark := _MARKS.fullmatch(content):
+        return _Field(before, b"", int(mark[1]), None)
+    match _cut(content):
+        case _Message([_Field(begin, b"", text, None)], b""):
+            return _Field(before, begin, text, None)
+        case message:
+            return _Field(before, b"", 0, message)
 
 
-def _filled(pieces: Sequence[_Piece], texts: Sequence[bytes]) -> bytes:
+def _filled(message: _Message, texts: Sequence[bytes]) -> bytes:
     """Lengths stand before what they are of, so they are made from the inside out."""
     parts: list[bytes] = []
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            parts.append(piece)
-            continue
-        if isinstance(piece, _Entry):
-            text = texts[piece.text]
-            content = piece.begin + varint(len(text)) + text
+    for before, begin, text, inner in message.fields:
+        if inner is not None:
+            content = _filled(inner, texts)
         else:
-            content = texts[piece.text] if isinstance(piece, _Gap) else _filled(piece.pieces, texts)
-        parts += (piece.tag, varint(len(content)), content)
+            content = texts[text]
+            if begin:
+                content = begin + varint(len(content)) + content
+        parts += before, varint(len(content)), content
+    parts.append(message.rest)
     return b"".join(parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Awaitable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from random import Random
@@ -99,13 +99,13 @@ class KubernetesRunner:
 
     # --- the port ---
 
-    async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+    def launch(self, spec: LaunchSpec) -> Awaitable[WorkerStatus | Refused]:
         """See `ports.Runner`. Calls of the same name join; a call that is cancelled goes on by itself."""
         name = spec.key.name
         task = self._launches.get(name)
         if task is None:
             task = self._launches[name] = asyncio.create_task(self._launch_once(spec), name=f"launch {name}")
-        return await asyncio.shield(task)
+        return asyncio.shield(task)
 
     async def rehearse(self, specs: Sequence[LaunchSpec]) -> Sequence[Refused]:
         """See `ports.Runner`: each Job is created for show (`dryRun`), and no unknown field is passed over."""
