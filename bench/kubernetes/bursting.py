@@ -52,24 +52,30 @@ class Side:
         where: Cluster,
         process: psutil.Process,
         start: Callable[[], Awaitable[object]],
-        rest: Callable[[], Awaitable[None]],
+        *,
+        before: Callable[[], Awaitable[None]] | None = None,
+        after: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`start` has them created in the namespace `where`, `rest` is awaited afterwards."""
+        """`start` has them created in the namespace `where`. What is awaited `before` and `after` it is not measured."""
         self._where = where
         self._process = process
         self._start = start
-        self._rest = rest
+        self._before = before
+        self._after = after
 
     async def measure(self, expected: int) -> Burst:
         """From when they are asked for until the last one is told of."""
         plane = control_plane()
+        if self._before is not None:
+            await self._before()
         await self._where.collect_garbage()
         async with self._where.watch() as watch:
             began, own, planes = monotonic(), cpu_seconds(self._process), sum(map(cpu_seconds, plane))
             await self._start()
             await watch.until(lambda seen: len(seen.created) == expected)
             used = [cpu_seconds(self._process) - own, sum(map(cpu_seconds, plane)) - planes]
-        await self._rest()
+        if self._after is not None:
+            await self._after()
         await self._where.delete_jobs()
         return Burst(expected / (watch.created[-1] - began), *(seconds / expected * 1e3 for seconds in used))
 
@@ -83,24 +89,27 @@ async def burst(scale: Scale, folder: Path) -> list[Figure]:
         elsewhere, served = await _elsewhere(stack), await _elsewhere(stack)
         start, service = await _service(stack, served, _moved(manifests, cluster, served))
 
-        async def start_queues() -> None:
+        async def count() -> None:
             writes.append(-await manager.writes())
             costs.append(-manager.cpu)
-            await _together(manager.start, scale.queues)
 
-        async def written_down() -> None:
+        async def count_again() -> None:
             await manager.until_jobs(expected, "STARTING")
             costs[-1] += manager.cpu
             writes[-1] += await manager.writes()
 
+        bodies: list[bytes] = []
+
+        async def prepare() -> None:
+            bodies[:] = [body for _ in range(scale.queues) for body in renamed(_moved(manifests, cluster, elsewhere))]
+
         async def create() -> None:
-            bodies = [body for _ in range(scale.queues) for body in renamed(_moved(manifests, cluster, elsewhere))]
             await elsewhere.create_jobs(bodies, in_flight=IN_FLIGHT)
 
-        ours = Side(cluster, manager.process, start_queues, written_down)
-        bare = Side(elsewhere, psutil.Process(), create, _nothing)
+        ours = Side(cluster, manager.process, lambda: manager.start_many(scale.queues), before=count, after=count_again)
+        bare = Side(elsewhere, psutil.Process(), create, before=prepare)
         request = payload().SerializeToString()
-        least = Side(served, service, lambda: _together(lambda: start(request), scale.queues), _nothing)
+        least = Side(served, service, lambda: asyncio.gather(*(start(request) for _ in range(scale.queues))))
 
         async def measure(side: Side) -> Burst:
             found = await side.measure(expected)
@@ -196,14 +205,6 @@ def _bind(processes: Iterable[psutil.Process], processors: set[int]) -> None:
             for thread in process.threads():
                 with suppress(ProcessLookupError):
                     os.sched_setaffinity(thread.id, processors)
-
-
-async def _together(start: Callable[[], Awaitable[object]], count: int) -> None:
-    await asyncio.gather(*(start() for _ in range(count)))
-
-
-async def _nothing() -> None:
-    """Nothing else is to be awaited."""
 
 
 async def _elsewhere(stack: AsyncExitStack) -> Cluster:

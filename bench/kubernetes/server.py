@@ -51,6 +51,10 @@ class Manager:
         """Start a queue of six jobs: its id."""
         return service_pb2.StartQueueResponse.FromString(await self._start(self._request)).queue.queue_id
 
+    async def start_many(self, count: int) -> None:
+        """Start so many at once."""
+        await asyncio.gather(*(self._start(self._request) for _ in range(count)))
+
     async def get(self, queue_id: str) -> queue_pb2.Queue:
         """A queue as it stands."""
         request = service_pb2.GetQueueRequest(queue_id=queue_id).SerializeToString()

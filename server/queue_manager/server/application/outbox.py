@@ -73,6 +73,9 @@ class Outbox:
         """An entry was stored: publish it."""
         if entry is None:
             return
+        if not (self._bus.is_heard or queue.ended or queue.queue_id in self._waiting):
+            self._is_out(queue.queue_id, entry.revision, 1)
+            return
         waiting = self._waiting.setdefault(queue.queue_id, deque())
         self._since.setdefault(queue.queue_id, event.time)
         if waiting is not None:
@@ -112,12 +115,16 @@ class Outbox:
         if fresh:
             if self._bus.is_heard:
                 await self._bus.publish([event for entry in fresh for event in self._events(queue, entry)])
-            self._published[queue_id] = since = fresh[-1].revision
-            self._instruments.published(len(fresh))
+            since = fresh[-1].revision
+            self._is_out(queue_id, since, len(fresh))
         self._trim(queue_id, since)
         newest = await self._records.find(queue_id)
         if newest is not None and newest.queue.ended and since >= newest.queue.history_revision:
             self._done(queue_id)
+
+    def _is_out(self, queue_id: str, revision: int, count: int) -> None:
+        self._published[queue_id] = revision
+        self._instruments.published(count)
 
     def _trim(self, queue_id: str, since: int) -> None:
         """Drop what is out; what came while it was being published stays and is published next."""
