@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from queue_manager.server.adapters.kubernetes.api import NoAnswer, NotSent, Refusal
+from queue_manager.server.adapters.kubernetes.api import NoAnswer, NotSent, Refusal, frames
 from tests.support.fake_kubernetes import FakeKubernetes, status
 
 
@@ -85,3 +87,42 @@ async def test_a_body_is_sent_as_what_it_is(verb: str, body: Any, sent: bytes, k
         await api.call(verb, "jobs", body=body, query=query)
     assert seen == [(sent, kind)]
     assert cluster.requests == [query]
+
+
+class Chunks:
+    """A body that comes in these pieces."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = chunks
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        """See aiohttp's `StreamReader`."""
+        for chunk in self._chunks:
+            yield chunk
+
+
+async def read(into: list[bytes], *chunks: bytes) -> None:
+    """Add the frames that come of it."""
+    async for frame in frames(cast("aiohttp.StreamReader", Chunks(*chunks))):
+        into.append(frame)  # noqa: PERF401 - they are to be there where it raises, too
+
+
+FRAMES = [b"", b"a", b"bc" * 200, b"", b"d" * 70_000]
+SENT = b"".join(len(frame).to_bytes(4, "big") + frame for frame in FRAMES)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 404, 4096, len(SENT)])
+async def test_a_watchs_frames_are_whole_however_they_come(size: int) -> None:
+    """Several at once, and none of them at once."""
+    found: list[bytes] = []
+    await read(found, *[SENT[at : at + size] for at in range(0, len(SENT), size)])
+    assert found == FRAMES
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5, 70_003])
+async def test_a_watch_that_ends_inside_a_frame_was_cut_off(cut: int) -> None:
+    """What came before that has been told."""
+    found: list[bytes] = []
+    with pytest.raises(aiohttp.ClientPayloadError, match="inside a frame"):
+        await read(found, SENT[:-cut])
+    assert found == FRAMES[:-1]

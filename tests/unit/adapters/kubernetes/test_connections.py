@@ -209,6 +209,27 @@ async def test_an_answer_that_comes_too_late_is_nobody_elses() -> None:
         assert (await get(connections)).body == b"ok"
 
 
+async def test_each_call_has_its_own_time_whichever_began_first() -> None:
+    """There is one timer for all of them."""
+    server = Server(*[SILENCE] * 4)
+    times = (5.0, 0.3, 0.05, 0.15)
+    over: list[float] = []
+
+    async def ask(timeout: float) -> None:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            await get(connections, timeout=timeout)
+        assert asyncio.get_running_loop().time() >= began + timeout - 0.01
+        over.append(timeout)
+
+    async with playing(server) as connections:
+        calls = [asyncio.create_task(ask(timeout)) for timeout in times]
+        await until(lambda: len(over) == 3)
+        assert over == [0.05, 0.15, 0.3]
+        assert (await get(connections)).body == b"ok"
+        calls[0].cancel()
+
+
 async def test_what_is_said_unasked_ends_a_connection() -> None:
     """Else it would be taken for the next answer."""
     server = Server()
