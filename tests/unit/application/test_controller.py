@@ -135,3 +135,66 @@ async def test_a_stop_does_not_judge_a_worker_whose_last_word_cannot_be_read_yet
         (job,) = (await found.service.get(queue.queue_id)).jobs
         assert job.status.reason is not None
         assert (job.status.state, job.status.reason.message) == (JobState.FAILED, "disk full")
+
+
+class Unhurried(Runner):
+    """Each launch takes a little longer than the one before."""
+
+    async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+        """See `ports.Runner`."""
+        await asyncio.sleep(0.001 + len(self.workers) * 0.0007)
+        return await super().launch(spec)
+
+
+@pytest.mark.parametrize(("queues", "moments"), [(1, 1), (3, 3), (100, 8)])
+async def test_launches_of_many_queues_are_written_down_together(queues: int, moments: int) -> None:
+    """One that is alone is written down at once."""
+    store, runner, bus = Store(), Unhurried(), Bus()
+    found = core(store, runner, bus)
+    task = asyncio.create_task(found.run())
+    await found.ready.wait()
+    written: list[float] = []
+
+    def note(call: str) -> None:
+        if call == "replace":
+            written.append(round(asyncio.get_running_loop().time(), 6))
+
+    store.before = note
+    jobs = [JobRequest(target="loader-producer", type="api_trades")]
+    request = StartRequest(symbol="BTCUSDT", time_range="2024-06-01:2024-06-01", requests=jobs)
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*(found.service.start(request, requested_by="ada") for _ in range(queues)))
+    await asyncio.sleep(1)
+    assert len(written) == queues
+    assert len(set(written)) <= moments
+    if queues == 1:
+        assert written[0] - began == pytest.approx(0.001, abs=0.0005)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_those_that_started_are_announced_though_another_launch_was_a_bug() -> None:
+    """Its step is made again; what it found then is not announced twice."""
+
+    class Broken(Runner):
+        failed = False
+
+        async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+            """See `ports.Runner`."""
+            if spec.key.job == "loader-producer" and not self.failed:
+                self.failed = True
+                raise KeyError(spec.key.name)
+            return await super().launch(spec)
+
+    bus = Bus()
+    found = core(Store(), Broken(), bus)
+    task = asyncio.create_task(found.run())
+    await found.ready.wait()
+    jobs = [JobRequest(target="loader-producer", type="api_trades")] * 3
+    request = StartRequest(symbol="BTCUSDT", time_range="2024-06-01:2024-06-01", requests=jobs)
+    await found.service.start(request, requested_by="ada")
+    await asyncio.sleep(5)
+    told = [str(command.fields["telemetry_id"]).rpartition("__")[0] for command in bus.sent]
+    assert told == ["loader-producer-2", "loader-producer-3", "loader-producer"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from random import Random
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from msgspec.structs import replace
@@ -31,6 +31,11 @@ from queue_manager.server.domain.planning import Plan, is_due, live, plan
 from queue_manager.server.domain.timings import Timings
 
 log = structlog.get_logger(__name__)
+
+MANY: Final = 8
+"""Queues under way that are many."""
+GATHERING: Final = 0.025
+"""Seconds between the moments at which launches are written down where there are many."""
 
 T = TypeVar("T")
 
@@ -122,6 +127,8 @@ class Controller:
             todo = plan(queue, now=self._clock.now(), timings=self._timings)
             try:
                 answers = await self._execute(queue, todo)
+                if todo.launch:
+                    await self._gather()
                 if answers:
                     applied = self._clock.now()
                     queue = await self._apply(queue_id, answers)
@@ -221,20 +228,33 @@ class Controller:
         started = [job for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, WorkerStatus)]
         if started:
             await self._announce(queue, started)
-        return [self._launched(spec.key, outcome) for spec, outcome in zip(specs, outcomes, strict=True)]
+        return _without_failures(
+            [self._launched(spec.key, outcome) for spec, outcome in zip(specs, outcomes, strict=True)]
+        )
 
-    def _launched(self, key: WorkerKey, outcome: WorkerStatus | Refused | BaseException) -> Observation:
-        """What a launch call has answered or raised, as what was observed."""
+    def _launched(self, key: WorkerKey, outcome: WorkerStatus | Refused | BaseException) -> Observation | BaseException:
+        """What a launch call has answered or raised, as what was observed; a bug is no observation."""
         if isinstance(outcome, Unavailable):
             self._instruments.launched("unavailable")
             return Delayed(key, outcome.message, unsure=not isinstance(outcome, Declined))
-        if isinstance(outcome, BaseException):
-            raise outcome
-        self._instruments.launched("refused" if isinstance(outcome, Refused) else "started")
+        if not isinstance(outcome, BaseException):
+            self._instruments.launched("refused" if isinstance(outcome, Refused) else "started")
         return outcome
 
+    async def _gather(self) -> None:
+        """Where many queues are launched at once, have them written down together, not each when its last answer comes.
+
+        Every commit takes the event loop's time, which the calls that are under way wait for.
+        """
+        if self.work.active >= MANY:
+            now = asyncio.get_running_loop().time()
+            await asyncio.sleep(GATHERING - now % GATHERING)
+
     async def _announce(self, queue: Queue, jobs: Iterable[Job]) -> None:
-        """The per-job `start` records of contracts section 4: informative, so a bus that is down does not matter."""
+        """The per-job `start` records of contracts section 4, once the launches of a step are over.
+
+        They are informative: a bus that is down does not matter, nor a server that ends before they are sent.
+        """
         try:
             await self._bus.send(*[WorkerCommand(queue.queue_id, "start", _told_of_start(queue, job)) for job in jobs])
         except Unavailable as error:
@@ -298,11 +318,17 @@ class Controller:
 
 async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
     """Await all, also where one fails: then that failure is raised once none is under way any more."""
-    results = await asyncio.gather(*calls, return_exceptions=True)
+    return _without_failures(await asyncio.gather(*calls, return_exceptions=True))
+
+
+def _without_failures(results: Iterable[T | BaseException]) -> list[T]:
+    """The results; raises the first one that is a failure."""
+    found: list[T] = []
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return [result for result in results if not isinstance(result, BaseException)]
+        found.append(result)
+    return found
 
 
 def _told_of_start(queue: Queue, job: Job) -> dict[str, str]:

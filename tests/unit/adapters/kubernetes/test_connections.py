@@ -230,6 +230,22 @@ async def test_each_call_has_its_own_time_whichever_began_first() -> None:
         calls[0].cancel()
 
 
+def test_a_call_whose_time_is_over_concerns_no_other() -> None:
+    """uvloop makes no timer of what is to be done at once."""
+
+    async def side_by_side() -> None:
+        server = Server()
+        async with playing(server, limit=4) as connections:
+            await asyncio.gather(*(get(connections) for _ in range(4)))
+            times = (0.0, 5.0, 5.0, 5.0)
+            found = await asyncio.gather(*(get(connections, timeout=time) for time in times), return_exceptions=True)
+            assert [type(each) for each in found] == [TimeoutError, Answer, Answer, Answer]
+            assert len(connections._open) == len(connections._idle), "none is left lying about"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(side_by_side())
+
+
 async def test_what_is_said_unasked_ends_a_connection() -> None:
     """Else it would be taken for the next answer."""
     server = Server()

@@ -99,6 +99,15 @@ def test_a_mark_in_what_is_the_same_for_all_does_no_harm(text: str) -> None:
         assert sent == making(launch)
 
 
+def test_a_mark_in_the_first_jobs_own_texts_does_not_spoil_the_later_ones() -> None:
+    """A caller may have written it."""
+    making = Making()
+    bodies = Patterns(making)
+    for symbol in ("\ue0001\ue000", "BTCUSDT"):
+        launch = spec(environment={"SYMBOL": symbol})
+        assert_is_the_same(bodies(launch), making(launch))
+
+
 def test_what_protobuf_cannot_say_is_made_anew_each_time() -> None:
     """As JSON."""
     making = Making(PodOptions(patch={"spec": {"template": {"spec": {"hostAliases": [{"ip": "10.0.0.1"}]}}}}))

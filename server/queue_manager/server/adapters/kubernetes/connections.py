@@ -92,7 +92,9 @@ class Connections:
         self._idle: deque[_Connection] = deque()
         """Those that were used last are last."""
         self._sweeping: asyncio.TimerHandle | None = None
-        self._expiring: asyncio.TimerHandle | None = None
+        self._expiring: asyncio.Handle | None = None
+        self._expires_at = math.inf
+        """By the event loop's clock. uvloop's handle does not always know."""
         self._closed = False
 
     async def call(
@@ -150,11 +152,12 @@ class Connections:
         return await self._ask(connection, request, deadline)
 
     async def _ask(self, connection: _Connection, request: bytes, deadline: float) -> Answer:
-        connection.deadline = deadline
-        if self._expiring is None or deadline < self._expiring.when():
-            self._expire_at(deadline)
         try:
-            return await connection.ask(request)
+            answer = connection.ask(request)
+            connection.deadline = deadline
+            if deadline < self._expires_at:
+                self._expire_at(deadline)
+            return await answer
         finally:
             connection.deadline = math.inf
             if connection.reusable:
@@ -166,11 +169,12 @@ class Connections:
         """One timer for all calls: to make and to cancel one for each would take a twentieth of a call."""
         if self._expiring is not None:
             self._expiring.cancel()
+        self._expires_at = time
         self._expiring = asyncio.get_running_loop().call_at(time, self._expire)
 
     def _expire(self) -> None:
         """Give up the calls whose time is over."""
-        self._expiring = None
+        self._expiring, self._expires_at = None, math.inf
         now = asyncio.get_running_loop().time()
         for connection in self._open:
             if connection.deadline <= now:

@@ -39,11 +39,10 @@ START_ALLOWANCE: Final = 300.0
 """Seconds that a job's deadline grants beyond its timeout and its queue's start timeout. Kubernetes counts the time that a
 pod waits for a node and for its image; the manager counts from the start, and is there to end the worker in time."""
 
-CA_PATH: Final = "CA_PATH"
-"""The variable that says where the worker is to find it."""
-
 CA_KEY: Final = "ca.crt"
 """The key of the secret under which the CA of the platform's services is, where there is one."""
+CA_PATH: Final = "CA_PATH"
+"""The variable that says where the worker is to find it."""
 
 
 def labels(spec: LaunchSpec) -> dict[str, str]:

@@ -8,7 +8,7 @@ between them, which takes a quarter of the time. It is what a burst of queues wa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +22,7 @@ KEPT: Final = 256
 """Patterns, of some kilobytes each. Where requests differ in more (images, time-outs), they are made anew now and then."""
 
 _MARK: Final = "\ue000{}\ue000"
-"""Stands for a text: characters of private use, which no other text has."""
+"""Stands for a text, with characters of private use."""
 _MARKS: Final = re.compile(_MARK.format(r"(\d+)").encode())
 
 
@@ -81,11 +81,15 @@ class Patterns:
         job = self._manifest(spec)
         if not is_said_exactly(job):
             return None
-        marked, wanted = encode(self._manifest(_marked(spec))), encode(job)
-        if marked is None or wanted is None or _MARKS.search(wanted):
+        texts = _texts(spec)
+        marked, blank, wanted = (
+            encode(self._manifest(each))
+            for each in (_with(spec, map(_MARK.format, range(len(texts)))), _with(spec, [""] * len(texts)), spec)
+        )
+        if marked is None or wanted is None or blank is None or _MARKS.search(blank):
             return None
         pattern = Pattern(marked.removeprefix(MAGIC))
-        return pattern if decode(MAGIC + pattern.filled(_texts(spec))) == decode(wanted) else None
+        return pattern if decode(MAGIC + pattern.filled(texts)) == decode(wanted) else None
 
 
 def _shape(spec: LaunchSpec) -> tuple[object, ...]:
@@ -98,15 +102,15 @@ def _shape(spec: LaunchSpec) -> tuple[object, ...]:
 
 
 def _texts(spec: LaunchSpec) -> list[bytes]:
-    """What differs, in the order of `_marked`."""
+    """What differs, in the order of `_with`."""
     key = spec.key
     texts = [key.name, key.queue_id, key.job, spec.spec_hash, *map(literal, spec.environment.values())]
     return [text.encode() for text in texts]
 
 
-def _marked(spec: LaunchSpec) -> LaunchSpec:
-    """The same with marks for texts. The manifest takes the CA's path apart, so that stays."""
-    name, queue_id, job, spec_hash, *values = map(_MARK.format, range(4 + len(spec.environment)))
+def _with(spec: LaunchSpec, texts: Iterable[str]) -> LaunchSpec:
+    """The same with other texts. The manifest takes the CA's path apart, so that stays."""
+    name, queue_id, job, spec_hash, *values = texts
     environment = dict(zip(spec.environment, values, strict=True))
     if CA_PATH in environment:
         environment[CA_PATH] = spec.environment[CA_PATH]

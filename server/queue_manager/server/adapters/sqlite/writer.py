@@ -1,8 +1,9 @@
 """The one thread that writes: it takes all writes that wait and commits them together, for the price of one fsync.
 
 A commit costs about as much with one write in it as with hundreds, nearly all of it waiting for the disk. While one
-batch is being committed the next gathers, and where many write, it is given a moment more (PostgreSQL's `commit_delay`), so
-throughput grows with the load and latency stays at one or two commits.
+batch is being committed the next gathers, so throughput grows with the load and latency stays at one or two commits. Where
+many write, a batch is given a moment to become as large as the last one: a quick disk would have it cut into many, and
+each commit takes the event loop's time, too.
 Each write has its own outcome: one that has lost its compare-and-set does not concern the others, and one that nothing
 can be done with is found by trying the writes of its batch one by one.
 
@@ -20,8 +21,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from time import perf_counter, sleep
+from queue import SimpleQueue
+from time import perf_counter
 from typing import Final, TypeVar
 
 import structlog
@@ -38,10 +39,9 @@ BATCH_LIMIT: Final = 512
 """Writes in a transaction at most, so that one transaction takes tens of milliseconds at most."""
 
 MANY: Final = 5
-"""Writes in a transaction after which the next one waits for more, as many as PostgreSQL's `commit_siblings`."""
-
+"""Writes in a batch that show that many write."""
 GATHERING: Final = 0.012
-"""Seconds that it waits: each commit takes the event loop's time, too, and a disk may be quick."""
+"""Seconds after such a batch in which the next one may become as large."""
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +86,13 @@ class Writer:
         self._observe = observe
         self._loop = asyncio.get_running_loop()
         self._staged: list[_Job] = []
+        self._busy = False
+        """The thread has a batch to commit."""
+        self._last = 0
+        """How many writes that had."""
+        self._rested_at = 0.0
+        self._gathering: asyncio.Handle | None = None
+        """Until then what is staged may grow."""
         self._inbox: SimpleQueue[list[_Job] | None] = SimpleQueue()
         self._pending = 0
         self._pending_bytes = 0
@@ -117,8 +124,7 @@ class Writer:
         self._pending += 1
         self._pending_bytes += write.size
         self._staged.append(job)
-        if len(self._staged) == 1:
-            self._loop.call_soon(self._flush)  # what other tasks submit in this turn of the loop comes along
+        self._schedule()
         self._undecided.append(job)
         if self._timer is None:  # one for all: a timer for each costs more than all else that is done here
             self._timer = self._loop.call_at(job.deadline, self._expire)
@@ -160,10 +166,35 @@ class Writer:
             job.abandoned = True
             self._abandoned += 1
 
+    def _schedule(self) -> None:
+        """See to it that what is staged goes to the thread, once that has nothing else to do."""
+        if self._busy or not self._staged:
+            return
+        time = self._rested_at + GATHERING
+        if self._last < MANY or len(self._staged) >= self._last or self._loop.time() >= time:
+            self._busy = True
+            self._loop.call_soon(self._flush)  # what other tasks submit in this turn of the loop comes along
+        elif self._gathering is None:
+            self._gathering = self._loop.call_at(time, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        if not self._busy:
+            self._flush()
+
     def _flush(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         if self._staged:
+            self._busy, self._last = True, len(self._staged)
             self._inbox.put(self._staged)
             self._staged = []
+
+    def _rest(self) -> None:
+        """The thread has nothing more to do."""
+        self._busy, self._rested_at = False, self._loop.time()
+        self._schedule()
 
     def _resolve(self, jobs: Sequence[_Job], outcomes: Sequence[object], seconds: float | None, ok: bool) -> None:
         if seconds is not None:
@@ -192,19 +223,10 @@ class Writer:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        more = True
-        while more:
-            waiting: list[_Job] = []
-            with suppress(Empty):
-                arrived = self._inbox.get()
-                while arrived is not None:
-                    waiting += arrived
-                    arrived = self._inbox.get_nowait()
-                more = False
-            for start in range(0, len(waiting), BATCH_LIMIT):
-                self._process(waiting[start : start + BATCH_LIMIT])
-            if more and len(waiting) >= MANY:
-                sleep(GATHERING)
+        while (jobs := self._inbox.get()) is not None:
+            for start in range(0, len(jobs), BATCH_LIMIT):
+                self._process(jobs[start : start + BATCH_LIMIT])
+            self._tell(self._rest)
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:  # nothing is lost: the log stays and is read at the next start
