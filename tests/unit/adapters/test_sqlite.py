@@ -24,7 +24,7 @@ from queue_manager.server.adapters.sqlite.documents import encode
 from queue_manager.server.adapters.sqlite.files import FILE_NAME, LOCK_NAME
 from queue_manager.server.adapters.sqlite.schema import open_reader, open_writer
 from queue_manager.server.adapters.sqlite.writes import Create
-from queue_manager.server.application.ports import Cursor, QueueFilter
+from queue_manager.server.application.ports import Cursor, QueueFilter, Record
 from queue_manager.server.domain.errors import QueueManagerError, Unavailable
 from queue_manager.server.domain.model import QueueState
 from tests.support.observed import Observed
@@ -66,6 +66,25 @@ async def test_a_write_that_is_alone_waits_for_nobody(tmp_path: Path, monkeypatc
         record = await create(store, "wf-a")
         for number in range(10):
             record = await change(store, record, records_written=number + 1)
+
+
+async def test_those_who_write_again_and_again_do_not_wait_for_one_who_came_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch need not be quite as large as the last one."""
+    monkeypatch.setattr(writer, "GATHERING", 4.0)
+
+    async def again_and_again(number: int) -> None:
+        for turn in range(20):
+            await create(store, f"wf-{number}-{turn}")
+            if number == 0 and turn % 3 == 0:
+                passing.append(asyncio.create_task(create(store, f"wf-passing-{turn}")))
+
+    passing: list[asyncio.Task[Record]] = []
+    async with asyncio.timeout(12), SqliteStore(tmp_path) as store:
+        await asyncio.gather(*(again_and_again(number) for number in range(8)))
+        monkeypatch.setattr(writer, "GATHERING", 0.0)
+        await asyncio.gather(*passing)
 
 
 async def test_a_write_that_can_never_succeed_fails_alone(tmp_path: Path) -> None:

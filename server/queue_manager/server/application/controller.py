@@ -33,7 +33,7 @@ from queue_manager.server.domain.timings import Timings
 log = structlog.get_logger(__name__)
 
 MANY: Final = 8
-"""Queues under way that are many."""
+"""Other queues whose workers are being launched that are many."""
 GATHERING: Final = 0.025
 """Seconds between the moments at which launches are written down where there are many."""
 
@@ -68,6 +68,8 @@ class Controller:
         self._stop_sent: dict[str, float] = {}
         self._recovered: set[str] = set()
         self._launches = Backoff(rng)
+        self._launching = 0
+        """Queues whose workers are being launched at this moment."""
         self._intake: Intake | None = None
         self._outbox: Outbox | None = None
         self.work = WorkQueue("reconcile", self._timed_step, rng=rng)
@@ -127,8 +129,6 @@ class Controller:
             todo = plan(queue, now=self._clock.now(), timings=self._timings)
             try:
                 answers = await self._execute(queue, todo)
-                if todo.launch:
-                    await self._gather()
                 if answers:
                     applied = self._clock.now()
                     queue = await self._apply(queue_id, answers)
@@ -224,10 +224,15 @@ class Controller:
 
     async def _launch(self, queue: Queue, jobs: Sequence[Job]) -> list[Observation]:
         specs = [self._launch_specs(queue, job) for job in jobs]
-        outcomes = await asyncio.gather(*map(self._runner.launch, specs), return_exceptions=True)
+        self._launching += 1
+        try:
+            outcomes = await asyncio.gather(*map(self._runner.launch, specs), return_exceptions=True)
+        finally:
+            self._launching -= 1
         started = [job for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, WorkerStatus)]
         if started:
             await self._announce(queue, started)
+        await self._gather()
         return _without_failures(
             [self._launched(spec.key, outcome) for spec, outcome in zip(specs, outcomes, strict=True)]
         )
@@ -246,7 +251,7 @@ class Controller:
 
         Every commit takes the event loop's time, which the calls that are under way wait for.
         """
-        if self.work.active >= MANY:
+        if self._launching >= MANY:
             now = asyncio.get_running_loop().time()
             await asyncio.sleep(GATHERING - now % GATHERING)
 

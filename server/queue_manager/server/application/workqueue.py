@@ -76,11 +76,6 @@ class WorkQueue:
         """Keys that wait to be handled now."""
         return len(self._ready)
 
-    @property
-    def active(self) -> int:
-        """Keys that are being handled."""
-        return len(self._active)
-
     def oldest_age(self) -> float:
         """For how long the key that has waited longest has waited, in seconds."""
         if not self._ready:

@@ -128,6 +128,7 @@ class Connections:
             if timer is not None:
                 timer.cancel()
         self._sweeping = self._expiring = None
+        self._expires_at = math.inf
         self._idle.clear()
         while self._open:
             self._open.pop().end()

@@ -2,8 +2,8 @@
 
 A commit costs about as much with one write in it as with hundreds, nearly all of it waiting for the disk. While one
 batch is being committed the next gathers, so throughput grows with the load and latency stays at one or two commits. Where
-many write, a batch is given a moment to become as large as the last one: a quick disk would have it cut into many, and
-each commit takes the event loop's time, too.
+many write, a batch is given a moment to become about as large as the last one: a quick disk would have it cut into many,
+and each commit takes the event loop's time, too.
 Each write has its own outcome: one that has lost its compare-and-set does not concern the others, and one that nothing
 can be done with is found by trying the writes of its batch one by one.
 
@@ -41,7 +41,7 @@ BATCH_LIMIT: Final = 512
 MANY: Final = 5
 """Writes in a batch that show that many write."""
 GATHERING: Final = 0.012
-"""Seconds after such a batch in which the next one may become as large."""
+"""Seconds after such a batch in which the next one may become about as large."""
 
 log = structlog.get_logger(__name__)
 
@@ -171,7 +171,9 @@ class Writer:
         if self._busy or not self._staged:
             return
         time = self._rested_at + GATHERING
-        if self._last < MANY or len(self._staged) >= self._last or self._loop.time() >= time:
+        # Of those that wrote last time most are back: one who came by would else be waited for.
+        enough = self._last < MANY or 4 * len(self._staged) >= 3 * self._last
+        if enough or self._loop.time() >= time:
             self._busy = True
             self._loop.call_soon(self._flush)  # what other tasks submit in this turn of the loop comes along
         elif self._gathering is None:
