@@ -43,20 +43,26 @@ async def test_concurrent_writes_share_a_commit(tmp_path: Path) -> None:
         assert len(await store.list(QueueFilter(), after=None, limit=500)) == 200
 
 
-async def test_where_many_write_a_commit_waits_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They come a few at a time, each in a turn of the loop of its own."""
-    monkeypatch.setattr(writer, "GATHERING", 0.3)
+async def test_where_many_write_a_batch_waits_until_it_is_about_as_large_as_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or until its time is over."""
+    monkeypatch.setattr(writer, "GATHERING", 60.0)
     observed = Observed()
 
-    async def later(turns: int) -> None:
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        await change(store, await create(store, f"wf-{turns}"), job=0)
+    def some(first: int, count: int) -> list[asyncio.Task[Record]]:
+        return [asyncio.create_task(create(store, f"wf-{n}")) for n in range(first, first + count)]
 
-    async with SqliteStore(tmp_path, observe=observed) as store:
-        await asyncio.gather(*(create(store, f"wf-first-{n}") for n in range(writer.MANY)))
-        await asyncio.gather(*(later(turns) for turns in range(100)))
-        assert observed.count["commit", True] <= 5
+    async with asyncio.timeout(20), SqliteStore(tmp_path, observe=observed) as store:
+        await asyncio.gather(*some(0, 8))
+        early = some(8, 5)
+        for _ in range(20):
+            assert await store.get("wf-8") is None
+        await asyncio.gather(*early, *some(13, 1))
+        assert observed.count["commit", True] == 2
+        monkeypatch.setattr(writer, "GATHERING", 0.05)
+        await asyncio.gather(*some(14, 1))
+        assert observed.count["commit", True] == 3
 
 
 async def test_a_write_that_is_alone_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
