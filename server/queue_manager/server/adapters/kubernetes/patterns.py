@@ -82,10 +82,9 @@ class Patterns:
         if not is_said_exactly(job):
             return None
         texts = _texts(spec)
-        marked, blank, wanted = (
-            encode(self._manifest(each))
-            for each in (_with(spec, map(_MARK.format, range(len(texts)))), _with(spec, [""] * len(texts)), spec)
-        )
+        marked = encode(self._manifest(_with(spec, map(_MARK.format, range(len(texts))))))
+        blank = encode(self._manifest(_with(spec, [""] * len(texts))))
+        wanted = encode(job)
         if marked is None or wanted is None or blank is None or _MARKS.search(blank):
             return None
         pattern = Pattern(marked.removeprefix(MAGIC))
