@@ -193,6 +193,11 @@ class WorkerCommand:
     command: str
     fields: Mapping[str, object] = field(default_factory=dict)
 
+    def sent_at(self, time: float) -> Mapping[str, object]:
+        """The whole object, sent at this time, UTC seconds."""
+        stamp = "sent_at" if self.command == "ping" else "timestamp"
+        return {"command": self.command, "queue_id": self.queue_id, stamp: time, **self.fields}
+
 
 @dataclass(frozen=True, slots=True)
 class Publication:

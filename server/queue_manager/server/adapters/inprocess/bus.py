@@ -151,9 +151,7 @@ class InProcessBus:
             return
         now = self._clock.now()
         for command in commands:
-            stamp = "sent_at" if command.command == "ping" else "timestamp"
-            value = {"command": command.command, "queue_id": command.queue_id, stamp: now, **command.fields}
-            self._workers.write(command.queue_id, msgspec.json.encode(value) + b"\n")
+            self._workers.write(command.queue_id, msgspec.json.encode(command.sent_at(now)) + b"\n")
 
     def heard_until(self) -> float:
         """See `ports.Bus`. The local runner hands on what a worker said before it tells of its end."""

@@ -171,9 +171,7 @@ class KafkaBus:
         await self._producer.send([record for command in commands for record in await self._records(command)])
 
     async def _records(self, command: WorkerCommand) -> Sequence[Outgoing]:
-        stamp = "sent_at" if command.command == "ping" else "timestamp"
-        fields = {"command": command.command, "queue_id": command.queue_id, stamp: self._clock.now(), **command.fields}
-        value, key = msgspec.json.encode(fields), command.queue_id.encode()
+        value, key = msgspec.json.encode(command.sent_at(self._clock.now())), command.queue_id.encode()
         topic = self._topics.control
         if command.command == "start":
             return [Outgoing(topic, value, key)]
