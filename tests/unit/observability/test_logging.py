@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, and its stubs do not tell
 
 from queue_manager.server.observability.logging import configure
 
@@ -101,6 +102,23 @@ def test_lower_levels_are_left_out() -> None:
     logging.getLogger("x").info("no")
     log.warning("yes")
     assert [event["event"] for event in lines(stream)] == ["yes"]
+
+
+def test_a_caller_who_is_gone_is_no_error() -> None:
+    """grpc says so of an answer it could not send: at debug it is told as what it is. Its other errors remain errors."""
+    unsent = 'Failed "execute_batch": (<grpc._cython.cygrpc.SendMessageOperation object at 0x7f>,)'
+    refused = "Failed grpc_call_start_batch: 8 with grpc_call_error value: b'GRPC_CALL_ERROR_TOO_MANY_OPERATIONS'"
+    levels: dict[str, list[str]] = {}
+    for level in ("info", "debug"):
+        stream = io.StringIO()
+        configure("json", level, stream=stream)
+        for error in (cygrpc.ExecuteBatchError(unsent), cygrpc.ExecuteBatchError(refused), ValueError(unsent)):
+            try:
+                raise error
+            except Exception:
+                logging.getLogger("grpc._cython.cygrpc").exception("raised by servicer method [/x/GetQueue]")
+        levels[level] = [event["level"] for event in lines(stream)]
+    assert levels == {"info": ["error", "error"], "debug": ["debug", "error", "error"]}
 
 
 def test_the_format_follows_the_stream_unless_it_is_set() -> None:

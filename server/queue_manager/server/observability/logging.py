@@ -103,7 +103,21 @@ def configure(
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("asyncio").setLevel(max(logging.INFO, root.level))  # at debug it logs every selector
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_caller_gone)
     logging.captureWarnings(capture=True)
+
+
+def _caller_gone(record: logging.LogRecord) -> bool:
+    """Whether to log it. An answer that could not be sent, since its caller is gone, is no error: it is told at debug.
+
+    grpc leaves it out by itself where it knows already that the call is over; it may come to know an instant too late.
+    A batch that was refused ("Failed grpc_call_start_batch") remains an error.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if type(error).__name__ == "ExecuteBatchError" and str(error).startswith('Failed "execute_batch"'):
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+        return logging.getLogger().isEnabledFor(logging.DEBUG)
+    return True
 
 
 def _renderers(chosen: str, *, colours: bool) -> list[Processor]:
