@@ -17,15 +17,15 @@ from statistics import fmean, median
 from time import monotonic
 from typing import Final
 
-import grpc
 import psutil
 
 from bench.figures import Figure, at_least, compared, no_more_than
+from bench.kubernetes.callers import calling
 from bench.kubernetes.cluster import Cluster
 from bench.kubernetes.scale import Scale
-from bench.kubernetes.service import IN_FLIGHT, SERVICE
+from bench.kubernetes.service import IN_FLIGHT, STARTER
 from bench.kubernetes.starting import JOBS, opened, prepared, renamed
-from bench.load import payload
+from bench.load import SERVICE
 from bench.processes import ServerUnderTest, cpu_seconds
 from bench.rounds import in_turn, merged
 
@@ -87,13 +87,17 @@ async def burst(scale: Scale, folder: Path) -> list[Figure]:
         manifests = await prepared(cluster, manager)
         expected, writes, costs = scale.queues * JOBS, [], []
         elsewhere, served = await _elsewhere(stack), await _elsewhere(stack)
-        start, service = await _service(stack, served, _moved(manifests, cluster, served))
+        service = await _service(stack, served, _moved(manifests, cluster, served))
+        callers = await stack.enter_async_context(calling(manager.address))
+        its_callers = await stack.enter_async_context(calling(service.address))
 
         async def count() -> None:
+            await callers.prepare(f"{SERVICE}/StartQueue", manager.request, scale.queues)
             writes.append(-await manager.writes())
             costs.append(-manager.cpu)
 
         async def count_again() -> None:
+            await callers.answered()
             await manager.until_jobs(expected, "STARTING")
             costs[-1] += manager.cpu
             writes[-1] += await manager.writes()
@@ -106,10 +110,12 @@ async def burst(scale: Scale, folder: Path) -> list[Figure]:
         async def create() -> None:
             await elsewhere.create_jobs(bodies, in_flight=IN_FLIGHT)
 
-        ours = Side(cluster, manager.process, lambda: manager.start_many(scale.queues), before=count, after=count_again)
+        async def ask() -> None:
+            await its_callers.prepare(f"/{STARTER}/Start", manager.request, scale.queues)
+
+        ours = Side(cluster, manager.process, callers.send, before=count, after=count_again)
         bare = Side(elsewhere, psutil.Process(), create, before=prepare)
-        request = payload().SerializeToString()
-        least = Side(served, service, lambda: asyncio.gather(*(start(request) for _ in range(scale.queues))))
+        least = Side(served, service.process, its_callers.send, before=ask, after=its_callers.answered)
 
         async def measure(side: Side) -> Burst:
             found = await side.measure(expected)
@@ -133,7 +139,7 @@ async def burst(scale: Scale, folder: Path) -> list[Figure]:
         figures.append(Figure("server CPU, until all is on record", median(costs[1:]) / expected * 1e3, "ms/Job"))
         if can_part():
             with parted((psutil.Process(), manager.process)):
-                figures.append(_apart(await in_turn(scale.rounds // 4 * 2, (ours, bare), measure)))
+                figures.append(_apart(await in_turn(scale.rounds // 6 * 2, (ours, bare), measure)))
         return figures
 
 
@@ -218,11 +224,8 @@ def _moved(manifests: Sequence[bytes], here: Cluster, there: Cluster) -> list[by
     return [body.replace(here.name.encode(), there.name.encode()) for body in manifests]
 
 
-async def _service(
-    stack: AsyncExitStack, cluster: Cluster, manifests: Sequence[bytes]
-) -> tuple[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes], psutil.Process]:
-    """The bare service's call that starts a queue, and its process."""
+async def _service(stack: AsyncExitStack, cluster: Cluster, manifests: Sequence[bytes]) -> ServerUnderTest:
+    """The bare service, which creates these for each call."""
     server = await stack.enter_async_context(ServerUnderTest("bench.kubernetes.service"))
     await server.ask("begin", namespace=cluster.name, manifests=[body.decode() for body in manifests])
-    channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
-    return channel.unary_unary(f"/{SERVICE}/Start"), server.process
+    return server

@@ -22,5 +22,5 @@ class Scale:
     """Between rounds, for the control plane to finish what follows from the last one."""
 
 
-FULL = Scale(rounds=12, queues=100, samples=60, live=1667, idle=20.0, rest=2.0)
+FULL = Scale(rounds=24, queues=100, samples=60, live=1667, idle=20.0, rest=1.0)
 SHORT = Scale(rounds=6, queues=40, samples=20, live=167, idle=5.0, rest=1.0)

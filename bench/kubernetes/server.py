@@ -35,7 +35,9 @@ class Manager:
         self._start: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"{SERVICE}/StartQueue")
         self._get: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"{SERVICE}/GetQueue")
         self._watch: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"{SERVICE}/WatchQueue")
-        self._request = payload().SerializeToString()
+        self.address = served.grpc
+        self.request = payload().SerializeToString()
+        """What a queue of six jobs is started with."""
 
     @property
     def resident(self) -> int:
@@ -49,11 +51,7 @@ class Manager:
 
     async def start(self) -> str:
         """Start a queue of six jobs: its id."""
-        return service_pb2.StartQueueResponse.FromString(await self._start(self._request)).queue.queue_id
-
-    async def start_many(self, count: int) -> None:
-        """Start so many at once."""
-        await asyncio.gather(*(self._start(self._request) for _ in range(count)))
+        return service_pb2.StartQueueResponse.FromString(await self._start(self.request)).queue.queue_id
 
     async def get(self, queue_id: str) -> queue_pb2.Queue:
         """A queue as it stands."""

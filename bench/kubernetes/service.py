@@ -24,7 +24,7 @@ from queue_manager.server.adapters.kubernetes.api import METADATA_ONLY, PROTOBUF
 from queue_manager.server.adapters.kubernetes.encoding import encode
 from queue_manager.server.adapters.kubernetes.runner import AS_IT_IS
 
-SERVICE: Final = "bench.Starter"
+STARTER: Final = "bench.Starter"
 IN_FLIGHT: Final = 64
 """Creates under way at once, as many as the manager has."""
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -139,7 +139,7 @@ async def _serve() -> None:
         async with Cluster() as cluster:
             starter = Starter(cluster, Store(Path(folder) / "queues.db"))
             methods: dict[str, Handler] = {"Start": grpc.unary_unary_rpc_method_handler(starter.start)}
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(STARTER, methods),))
             port = server.add_insecure_port("127.0.0.1:0")
             await server.start()
             await obey(port, {"begin": starter.begin})
