@@ -12,7 +12,8 @@ import pytest
 
 from queue_manager.server.application.core import Core
 from queue_manager.server.application.ports import Message, WorkerCommand
-from queue_manager.server.domain.launch import LaunchSpec
+from queue_manager.server.domain.errors import Declined, Unavailable
+from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import JobState, Queue, Reason, StopMode
 from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
 from queue_manager.server.domain.request import JobRequest, StartRequest
@@ -135,6 +136,49 @@ async def test_a_stop_does_not_judge_a_worker_whose_last_word_cannot_be_read_yet
         (job,) = (await found.service.get(queue.queue_id)).jobs
         assert job.status.reason is not None
         assert (job.status.state, job.status.reason.message) == (JobState.FAILED, "disk full")
+
+
+class Throttling(Runner):
+    """It says of the first calls of each kind when it wishes to be asked again."""
+
+    def __init__(self) -> None:
+        """Nothing was asked."""
+        super().__init__()
+        self.launched: list[float] = []
+        self.deleted: list[float] = []
+
+    async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+        """See `ports.Runner`."""
+        self.launched.append(asyncio.get_running_loop().time())
+        if len(self.launched) == 1:
+            raise Declined("too many requests", retry_after=30.0)
+        return await super().launch(spec)
+
+    async def delete(self, worker: WorkerKey, *, grace: float) -> None:
+        """See `ports.Runner`."""
+        self.deleted.append(asyncio.get_running_loop().time())
+        if len(self.deleted) == 1:
+            raise Unavailable("too many requests", retry_after=40.0)
+        await super().delete(worker, grace=grace)
+
+
+async def test_a_runner_is_not_asked_again_before_it_wishes_to() -> None:
+    """Whatever else wakes the queue meanwhile; and not much later either."""
+    runner = Throttling()
+    async with running(Bus(), runner) as (found, queue):
+        for _ in range(60):
+            found.controller.work.add(queue.queue_id)
+            await asyncio.sleep(1)
+        first, second = runner.launched
+        assert 30 <= second - first < 31
+        await found.service.stop(queue.queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="ada")
+        for _ in range(60):
+            found.controller.work.add(queue.queue_id)
+            await asyncio.sleep(1)
+        first, second = runner.deleted
+        assert 40 <= second - first < 46
+        assert runner.workers == {}
+        assert (await found.service.get(queue.queue_id)).ended
 
 
 class Unhurried(Runner):

@@ -66,6 +66,8 @@ class Controller:
         self._instruments = instruments
         self._sweep = sweep
         self._stop_sent: dict[str, float] = {}
+        self._delete_after: dict[str, float] = {}
+        """By queue: when the runner wishes to be asked again to end workers, by the event loop's clock."""
         self._recovered: set[str] = set()
         self._launches = Backoff(rng)
         self._launching = 0
@@ -199,7 +201,9 @@ class Controller:
 
     async def _execute(self, queue: Queue, todo: Plan) -> list[Observation]:
         """Make the calls of a plan, side by side where they do not depend on each other; answer what they said."""
-        calls: list[Awaitable[Sequence[Observation]]] = [self._delete(queue, job, grace) for job, grace in todo.delete]
+        calls: list[Awaitable[Sequence[Observation]]] = []
+        if asyncio.get_running_loop().time() >= self._delete_after.get(queue.queue_id, 0.0):
+            calls += [self._delete(queue, job, grace) for job, grace in todo.delete]
         if todo.send_stop:
             calls.append(self._tell_to_stop(queue))
         calls += [self._ask_lag(queue, job) for job in todo.ask_lag]
@@ -216,8 +220,9 @@ class Controller:
             answers = _delayed(queue, jobs, f"the bus is not ready: {error.message}")
         else:
             answers = await self._launch(queue, jobs)
-        if any(isinstance(answer, Delayed) for answer in answers):
-            self._launches.failed(queue.queue_id)
+        delays = [answer.retry_after for answer in answers if isinstance(answer, Delayed)]
+        if delays:
+            self._launches.failed(queue.queue_id, at_least=max(delays))
         else:
             self._launches.clear(queue.queue_id)
         return answers
@@ -241,7 +246,8 @@ class Controller:
         """What a launch call has answered or raised, as what was observed; a bug is no observation."""
         if isinstance(outcome, Unavailable):
             self._instruments.launched("unavailable")
-            return Delayed(key, outcome.message, unsure=not isinstance(outcome, Declined))
+            unsure = not isinstance(outcome, Declined)
+            return Delayed(key, outcome.message, unsure=unsure, retry_after=outcome.retry_after or 0.0)
         if not isinstance(outcome, BaseException):
             self._instruments.launched("refused" if isinstance(outcome, Refused) else "started")
         return outcome
@@ -270,6 +276,8 @@ class Controller:
             await self._runner.delete(worker_key(queue, job), grace=grace)
         except Unavailable as error:
             log.warning("deletion will be repeated", queue_id=queue.queue_id, job=job.name, error=error.message)
+            if error.retry_after:
+                self._delete_after[queue.queue_id] = asyncio.get_running_loop().time() + error.retry_after
         return ()
 
     async def _ask_lag(self, queue: Queue, job: Job) -> Sequence[Observation]:
@@ -317,6 +325,7 @@ class Controller:
 
     def _forget(self, queue_id: str) -> None:
         self._stop_sent.pop(queue_id, None)
+        self._delete_after.pop(queue_id, None)
         self._launches.clear(queue_id)
         self._recovered.discard(queue_id)
 

@@ -62,6 +62,8 @@ class Delayed:
     message: str
     unsure: bool = True
     """Whether it may have been launched all the same, or may yet be."""
+    retry_after: float = 0.0
+    """Seconds for which it wishes not to be asked again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ class Metrics:
             Histogram,
             "kubernetes_call_duration_seconds",
             "How long calls to the Kubernetes API took, in seconds; watches as long as they were open.",
-            ("verb", "resource"),
+            ("verb", "resource", "code"),
             buckets=FAST,
         )
         self.kubernetes_watch_events_total = add(
@@ -266,7 +266,7 @@ class Metrics:
     def kubernetes_call(self, verb: str, resource: str, code: str, seconds: float) -> None:
         """A call to the Kubernetes API ended; the `observe` of its adapter."""
         self.kubernetes_calls_total.labels(verb, resource, code).inc()
-        self.kubernetes_call_duration_seconds.labels(verb, resource).observe(seconds)
+        self.kubernetes_call_duration_seconds.labels(verb, resource, code).observe(seconds)
 
     def kubernetes_watch(self, resource: str, event: str) -> None:
         """Something befell a watch."""

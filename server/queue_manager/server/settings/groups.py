@@ -138,8 +138,9 @@ class RunnerSettings(Group):
     )
     schedule_grace: Duration = variable(
         "QM_KUBERNETES_SCHEDULE_GRACE",
-        600.0,
-        "How long a pod may wait for a node before its job has failed. An autoscaler needs some minutes for a new one.",
+        480.0,
+        "How long a pod may wait for a node before its job has failed. An autoscaler needs some minutes for a new one. "
+        "More than a request's `start_timeout` (ten minutes where it says nothing) is not waited.",
     )
 
     rate: float = variable(

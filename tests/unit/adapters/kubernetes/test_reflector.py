@@ -122,6 +122,19 @@ async def test_a_watch_that_ends_is_resumed_where_it_was_bookmarks_included() ->
         assert copy.names == ["a"]
 
 
+async def test_a_version_that_is_gone_again_and_again_is_asked_for_with_backoff() -> None:
+    """Each time everything is listed, which costs a busy API most."""
+    cluster = FakeKubernetes()
+    cluster.watches += [frames(GONE_IN_STREAM, ends=False) for _ in range(5)]
+    cluster.watches.append(frames(event("BOOKMARK", "", "90"), ends=False))
+    async with reflected(cluster) as copy:
+        began = asyncio.get_running_loop().time()
+        await until(lambda: copy.befallen.count("expired") == 5 and cluster.watched_from[-1:] == ["1"])
+        await until(lambda: copy.befallen.count("relist") == 6)
+        backoff = (0.05 + 0.1 + 0.2 + 0.4 + 0.8) * 0.99
+        assert asyncio.get_running_loop().time() - began >= backoff + 5 * reflector.PAUSE
+
+
 @pytest.mark.parametrize(
     "gone",
     [status(410), frames(GONE_IN_STREAM, ends=False)],

@@ -16,6 +16,7 @@ from queue_manager.server.adapters.kubernetes.diagnosis import Patience
 from queue_manager.server.adapters.kubernetes.objects import JOB_NAME_LABEL, JOBS, PODS, Status
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
+from queue_manager.server.domain.errors import Declined
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.observation import Phase, WorkerStatus
 from queue_manager.wire import kubernetes_pb2 as wire
@@ -202,6 +203,8 @@ class AskedApi:
         if verb == "create":
             raise Refusal(409, Status(reason="AlreadyExists"))
         found = self.objects[resource]
+        if name and not found:
+            raise Refusal(404, Status(reason="NotFound"))
         if name:
             return read(encoded(wire.Job, found[0]))
         answer = listed(wire.EventList if resource == "events" else wire.PodList, found)
@@ -219,7 +222,7 @@ class AskedApi:
     [
         ({"running": {"startedAt": "2026-01-01T00:00:00Z"}}, []),
         ({"terminated": {"exitCode": 0}}, []),
-        ({"waiting": {"reason": "ContainerCreating"}}, ["list events"]),
+        ({"waiting": {"reason": "ContainerCreating"}}, ["list events"] * 3),
     ],
 )
 async def test_events_are_asked_for_only_where_a_pod_is_being_prepared(
@@ -277,6 +280,50 @@ async def test_a_worker_that_runs_is_deleted() -> None:
     assert api.asked == ["list pods", "delete pods", "delete jobs"]
 
 
+async def test_a_worker_whose_pod_outlives_its_job_is_not_gone() -> None:
+    """The garbage collector did not know the pod yet: it is asked for, deleted, and gone only when it is."""
+    late = scheduled(8, {"running": {"startedAt": "2026-01-01T00:00:00Z"}})
+    api = AskedApi(jobs=[job_of_a_minute()], pods=[])
+    runner = holding(api, jobs=[job_of_a_minute()])
+    await runner.delete(KEY, grace=5)
+    runner._workers.jobs._take_in("DELETED", encoded(wire.Job, job_of_a_minute()))
+    api.objects = {"jobs": [], "pods": [late]}
+    (status,) = await runner.observe([KEY])
+    assert (status.phase, status.spec_hash) == (Phase.RUNNING, "")
+    api.asked.clear()
+    await runner.delete(KEY, grace=5)
+    assert api.asked == ["get jobs", "list pods", "delete pods"]
+    api.objects = {"jobs": [], "pods": []}
+    (status,) = await runner.observe([KEY])
+    assert status.phase is Phase.ABSENT
+    api.asked.clear()
+    (status,) = await runner.observe([KEY])
+    assert (status.phase, api.asked) == (Phase.ABSENT, ["get jobs"])
+
+
+class RefusingApi:
+    """It refuses to create anything."""
+
+    namespace = "workers"
+
+    def __init__(self, refusal: Refusal) -> None:
+        """Always with this."""
+        self.refusal = refusal
+
+    async def ask(self, *_: object, **__: object) -> Any:
+        """Refuse."""
+        raise self.refusal
+
+
+@pytest.mark.parametrize("code", [403, 409, 429])
+async def test_what_was_not_done_may_be_tried_again_without_looking(code: int) -> None:
+    """409: many creates at once are counted against a quota. None of them leaves anything behind."""
+    runner = holding(RefusingApi(Refusal(code, Status(reason="Conflict"), retry_after=7.0)))
+    with pytest.raises(Declined) as declined:
+        await runner.launch(a_launch())
+    assert declined.value.retry_after == 7.0
+
+
 class TakingApi:
     """It takes every Job."""
 
@@ -285,11 +332,16 @@ class TakingApi:
     def __init__(self) -> None:
         """None yet."""
         self.taken: list[object] = []
+        self.checked: list[str] = []
+        """How unknown fields were to be looked for."""
 
-    async def ask(self, read: Any, verb: str, resource: str, name: str = "", *, body: object, **_: object) -> Any:
+    async def ask(
+        self, read: Any, verb: str, resource: str, *, body: object, query: Mapping[str, str], metadata_only: bool
+    ) -> Any:
         """Answer a create with the Job's metadata."""
-        assert (verb, resource, name) == ("create", "jobs", "")
+        assert (verb, resource, metadata_only) == ("create", "jobs", True)
         self.taken.append(body)
+        self.checked.append(query["fieldValidation"])
         return read(encoded(wire.Job, job_of_a_minute()))
 
 
@@ -307,6 +359,7 @@ async def test_a_job_is_sent_as_protobuf_unless_its_targets_patch_says_what_that
         launch = dataclasses.replace(a_launch(), target=target)
         assert isinstance(await runner.launch(launch), WorkerStatus)
     plain, more, mistaken, unknown, more_again = api.taken
+    assert api.checked == ["Ignore", "Strict", "Strict", "Ignore", "Strict"]
     assert isinstance(plain, bytes)
     assert isinstance(unknown, bytes)
     assert more["spec"]["template"]["spec"].items() >= pod.items()

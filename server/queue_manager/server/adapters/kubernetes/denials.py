@@ -1,4 +1,4 @@
-"""What stands in the way of workers and is told only in events: why a Job has no pod, why a pod has no volumes.
+"""What stands in the way of workers and is told only in events: why a Job has no pod, why a pod gets no container.
 
 Events tell nobody, so they are asked for; one answer holds for all workers of the namespace, and for some seconds.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
@@ -23,18 +24,21 @@ PAGE: Final = 500
 MOUNTING: Final = 150.0
 """Seconds after which a failed mount has succeeded, if nothing is noted again: kubelet tries every two minutes at least."""
 
-NO_POD: Final = "involvedObject.kind=Job,reason=FailedCreate"
-NO_VOLUME: Final = "involvedObject.kind=Pod,reason=FailedMount"
+NO_POD: Final = ("involvedObject.kind=Job,reason=FailedCreate",)
+NOT_PREPARED: Final = tuple(
+    f"involvedObject.kind=Pod,reason={reason}"
+    for reason in ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+)
 
 
 class Denials:
-    """The newest of the events that a field selector finds, by the object they are about."""
+    """The newest of the events that field selectors find, by the object they are about."""
 
-    def __init__(self, api: Api, selector: str, *, lasts: float = math.inf) -> None:
+    def __init__(self, api: Api, selectors: Sequence[str], *, lasts: float = math.inf) -> None:
         """`lasts`: seconds after which what was noted is over, if it was not noted again."""
         self._api = api
         self._lasts = lasts
-        self._selector = selector
+        self._selectors = selectors
         self._newest: dict[str, Event] = {}
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
@@ -58,13 +62,13 @@ class Denials:
 
     async def _list(self) -> dict[str, Event]:
         newest: dict[str, Event] = {}
-        query = {"fieldSelector": self._selector, "limit": str(PAGE)}
-        while True:
-            page = await self._api.ask(EVENTS.read_list, "list", "events", query=query)
-            for event in page.items:
-                known = newest.get(event.subject)
-                if known is None or known.metadata.version < event.metadata.version:
-                    newest[event.subject] = event
-            if not page.more:
-                return newest
-            query["continue"] = page.more
+        for selector in self._selectors:
+            query = {"fieldSelector": selector, "limit": str(PAGE)}
+            while query:
+                page = await self._api.ask(EVENTS.read_list, "list", "events", query=query)
+                for event in page.items:
+                    known = newest.get(event.subject)
+                    if known is None or known.metadata.version < event.metadata.version:
+                        newest[event.subject] = event
+                query = {**query, "continue": page.more} if page.more else {}
+        return newest

@@ -60,8 +60,9 @@ class Patience:
     """For its image, from when it has a node: a registry that is restarted is back by then."""
     configure: float = 180.0
     """For what its container needs: a Secret or volume that somebody is just making."""
-    schedule: float = 600.0
-    """For a node: an autoscaler needs some minutes for a new one."""
+    schedule: float = 480.0
+    """For a node: an autoscaler needs some minutes for a new one. Less than requests give it to start (ten minutes), so
+    that a job that fails for want of a node says so."""
     admit: float = 60.0
     """To be let in, where a rule of the namespace keeps its pod out. A quota is waited for without end."""
 
@@ -88,8 +89,8 @@ def standing(
 ) -> tuple[WorkerStatus, float | None]:
     """How a worker stands, of which there is this Job, and these pods as far as they are known.
 
-    `cut_off`: its pod was deleted while it ran. `kept_out`: the event that says why there is no pod, or why a pod does not
-    get its volumes. The second answer is for how many seconds in all it may wait for what its reason says; None: without
+    `cut_off`: its pod was deleted while it ran. `kept_out`: the event that says why there is no pod, or why a pod is
+    not prepared. The second answer is for how many seconds in all it may wait for what its reason says; None: without
     end, or it does not wait.
     """
     pod = max(pods, key=_created, default=None)
@@ -118,7 +119,7 @@ def standing(
     wait = (
         _kept_out(kept_out, job, patience)
         if pod is None
-        else _waiting(pod, state, patience) or _not_mounted(kept_out, patience)
+        else _waiting(pod, state, patience) or _not_prepared(kept_out, patience)
     )
     status = WorkerStatus(
         key=key, phase=Phase.WAITING, ref=ref, spec_hash=spec_hash, reason=wait.reason if wait else None
@@ -274,8 +275,8 @@ def _latest(time: float | None) -> float | None:
     return None if time is None else time + TIME_SLACK
 
 
-def _not_mounted(event: Event | None, patience: Patience) -> _Wait | None:
-    """Why a pod that has a node does not get its volumes."""
+def _not_prepared(event: Event | None, patience: Patience) -> _Wait | None:
+    """Why a pod that has a node does not get its volumes or its sandbox."""
     return None if event is None else _Wait(_reason(Reason.CONFIG_ERROR, event.message), patience.configure)
 
 

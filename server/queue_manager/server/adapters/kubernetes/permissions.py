@@ -32,20 +32,33 @@ class Permissions:
         self._api = api
         self._missing: list[str] = []
         self._asked_at = float("-inf")
+        self._asking: asyncio.Task[None] | None = None
 
     async def missing(self) -> Sequence[str]:
         """What is not allowed, e.g. `delete jobs`. What cannot be asked is not reported: the watches tell of that."""
-        if monotonic() < self._asked_at + ASKED_EVERY:
-            return self._missing
+        if monotonic() >= self._asked_at + ASKED_EVERY:
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._ask(), name="permissions")
+            await asyncio.shield(self._asking)  # whoever waits no longer leaves the answer to whoever asks next
+        return self._missing
+
+    async def close(self) -> None:
+        """Give up asking."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+
+    async def _ask(self) -> None:
         wishes = [(verb, resource) for resource, verbs in NEEDED.items() for verb in verbs]
         try:
             allowed = await asyncio.gather(*(self._is_allowed(verb, resource) for verb, resource in wishes))
+            found = zip(wishes, allowed, strict=True)
+            self._missing = [f"{verb} {resource}" for (verb, resource), yes in found if not yes]
         except (Refusal, NoAnswer):
-            return self._missing
+            pass
         finally:
             self._asked_at = monotonic()  # an API that does not answer is not asked at every look at our readiness
-        self._missing = [f"{verb} {resource}" for (verb, resource), yes in zip(wishes, allowed, strict=True) if not yes]
-        return self._missing
+            self._asking = None
 
     async def _is_allowed(self, verb: str, resource: str) -> bool:
         attributes = {

@@ -33,6 +33,8 @@ RELIST: Final = 600.0
 """Seconds after which everything is listed again, whatever the watch says."""
 PAUSE: Final = 0.2
 """Seconds between two requests at least: a server that ends every watch at once is not asked in a hot loop."""
+EXPIRED: Final = "expired"
+"""What befalls a watch whose version the server no longer has."""
 PATIENCE: Final = 3
 """Watches that may fail in a row before everything is listed again."""
 
@@ -102,9 +104,12 @@ class Reflector(Generic[K]):
                     await self._list()
                 await self._watch()
                 failures = 0
-            except Gone:
+            except Gone as error:
                 self._version = ""
-                self._observe(self._resource, "expired")
+                self._observe(self._resource, EXPIRED)
+                delay = self._backoff.failed(EXPIRED)
+                log.info("watch expired", resource=self._resource, error=str(error), retry_in=round(delay, 3))
+                await asyncio.sleep(delay)
             except Exception as error:  # whatever it is, without a watch there is no server
                 if not isinstance(error, (Refusal, NoAnswer, ValueError)):
                     log.exception("watch failed in a way that is not foreseen", resource=self._resource)
@@ -198,6 +203,7 @@ class Reflector(Generic[K]):
         name = item.metadata.name
         self._version = item.metadata.resource_version
         self._heard()
+        self._backoff.clear(EXPIRED)
         if what == "BOOKMARK":
             return
         if what == "DELETED":

@@ -43,6 +43,9 @@ NEVER_ACCEPTED: Final = frozenset({400, 404, 422})
 AS_IT_IS: Final = {"fieldValidation": "Ignore"}
 """A Job that we make has no unknown fields; to look for them costs the API."""
 
+STRICTLY: Final = {"fieldValidation": "Strict"}
+"""What a target's patch adds may be misspelt: then it is refused, not left out."""
+
 KNOCKING: Final = 3.0
 """Seconds in which an API that was silent has to answer to count as there again."""
 
@@ -95,6 +98,7 @@ class KubernetesRunner:
     ) -> None:
         if self._launches:
             await asyncio.wait(self._launches.values())
+        await self._permissions.close()
         await self._running.aclose()
 
     # --- the port ---
@@ -224,7 +228,7 @@ class KubernetesRunner:
         )
 
     async def _rehearse(self, spec: LaunchSpec) -> Refused | None:
-        query = {"dryRun": "All", "fieldValidation": "Strict"}
+        query = {"dryRun": "All", **STRICTLY}
         try:
             async with self._mutations:
                 await self._api.call("create", "jobs", body=self._manifest(spec), query=query, metadata_only=True)
@@ -244,7 +248,8 @@ class KubernetesRunner:
         try:
             async with self._mutations:
                 read, body = self._workers.jobs.read, self._bodies(spec)
-                made = await self._api.ask(read, "create", "jobs", body=body, query=AS_IT_IS, metadata_only=True)
+                query = AS_IT_IS if isinstance(body, bytes) else STRICTLY
+                made = await self._api.ask(read, "create", "jobs", body=body, query=query, metadata_only=True)
         except Refusal as refusal:
             if refusal.code == 409 and refusal.reason == "AlreadyExists":
                 return await self._adopt(spec.key)
@@ -282,7 +287,7 @@ def _refused(key: WorkerKey, refusal: Refusal, *, final: Container[int]) -> Refu
     if refusal.code in final and refusal.reason:  # Kubernetes' own word, no proxy's
         text = f"Kubernetes refuses its Job: {refusal.message}"
         return Refused(key, StateReason(code=Reason.CONFIG_ERROR, message=cut(text)))
-    if refusal.code in {LOCKED_OUT, 403, 429}:
+    if refusal.code in {LOCKED_OUT, 403, 409, 429}:  # 409: many creates at once are counted against a quota
         raise Declined(f"create jobs: {refusal}", retry_after=refusal.retry_after)
     raise unavailable("create jobs", refusal)
 

@@ -12,11 +12,11 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import Api, NoAnswer, Refusal
-from queue_manager.server.adapters.kubernetes.denials import MOUNTING, NO_POD, NO_VOLUME, Denials
+from queue_manager.server.adapters.kubernetes.denials import MOUNTING, NO_POD, NOT_PREPARED, Denials
 from queue_manager.server.adapters.kubernetes.diagnosis import (
     LOOK_FOR_PODS,
     Patience,
@@ -47,6 +47,8 @@ SYNC_WAIT: Final = 10.0
 
 ENDS_KEPT: Final = 10_000
 """Ends of workers that are remembered although their Jobs are gone."""
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(slots=True)
@@ -86,7 +88,9 @@ class Workers:
         self._known: defaultdict[str, _Worker] = defaultdict(_Worker)
         self._ends: OrderedDict[str, WorkerStatus] = OrderedDict()
         """How workers ended that we deleted, by name."""
-        self._no_pod, self._no_volume = Denials(api, NO_POD), Denials(api, NO_VOLUME, lasts=MOUNTING)
+        self._deleted: OrderedDict[str, KubernetesJob] = OrderedDict()
+        """Jobs that we deleted, by name, until they and their pods are known to be gone."""
+        self._no_pod, self._not_prepared = Denials(api, NO_POD), Denials(api, NOT_PREPARED, lasts=MOUNTING)
 
     @property
     def watching(self) -> Mapping[str, Reflector[KubernetesJob] | Reflector[Pod]]:
@@ -155,6 +159,7 @@ class Workers:
 
     def deleting(self, job: KubernetesJob) -> None:
         """We begin to delete this Job: how its worker ends is to be remembered."""
+        _put(self._deleted, job.metadata.name, job)
         if job.metadata.name in self.jobs.objects:  # else it has gone already
             self._known[job.metadata.name].deleted = job.metadata.uid
 
@@ -174,6 +179,7 @@ class Workers:
     def forget(self, name: str) -> None:
         """Nobody will ask how this one ended."""
         self._ends.pop(name, None)
+        self._deleted.pop(name, None)
 
     async def explained(self, key: WorkerKey, job: KubernetesJob) -> WorkerStatus:
         """How it stands; where it has ended and its pod's end has not come over the watch yet, the pod is asked for.
@@ -199,7 +205,7 @@ class Workers:
                 pods = await self.fresh_pods(key.name)
             kept_out = None if pods else await self._no_pod.of(job.metadata.uid, now)
         elif (pod := _being_prepared(pods.values())) is not None and age >= LOOK_FOR_PODS:
-            kept_out = await self._no_volume.of(pod.metadata.uid, now)
+            kept_out = await self._not_prepared.of(pod.metadata.uid, now)
         known = self._known.get(key.name)
         cut_off = known is not None and known.cut_off
         status, patience = standing(
@@ -222,10 +228,25 @@ class Workers:
 
     async def _observe(self, key: WorkerKey) -> WorkerStatus:
         job = self.jobs.objects.get(key.name)
-        if job is None and (end := self._ends.get(key.name)) is not None:
+        if job is None and key.name not in self._ends:
+            job = await self.job(key.name)
+        return await self._without_job(key) if job is None else await self.explained(key, job)
+
+    async def _without_job(self, key: WorkerKey) -> WorkerStatus:
+        """How a worker stands whose Job is gone.
+
+        Where we deleted it, its pod may have been made at that very moment: the garbage collector did not know it then.
+        """
+        if (end := self._ends.get(key.name)) is not None:
             return end
-        job = job or await self.job(key.name)
-        return WorkerStatus(key=key, phase=Phase.ABSENT) if job is None else await self.explained(key, job)
+        if (job := self._deleted.get(key.name)) is not None:
+            pods = (await self.fresh_pods(key.name)).values()
+            if any(not pod.over for pod in pods):
+                return standing(key, job, pods)[0]
+            del self._deleted[key.name]
+            if self._remember(job, pods):
+                return self._ends[key.name]
+        return WorkerStatus(key=key, phase=Phase.ABSENT)
 
     def _keep(self, job_name: str, pod: Pod) -> None:
         """Keep a pod as it is, unless it is known in a newer form: the watch may overtake an answer, and the other way."""
@@ -281,10 +302,15 @@ class Workers:
         key = key_of(job.metadata, job.metadata.name)
         if (end := ended_by_us(key, job, pods)) is None:
             return False
-        self._ends[key.name] = end
-        if len(self._ends) > ENDS_KEPT:
-            self._ends.popitem(last=False)
+        _put(self._ends, key.name, end)
+        self._deleted.pop(key.name, None)
         return True
+
+
+def _put(kept: OrderedDict[str, T], name: str, value: T) -> None:
+    kept[name] = value
+    if len(kept) > ENDS_KEPT:
+        kept.popitem(last=False)
 
 
 def _being_prepared(pods: Iterable[Pod]) -> Pod | None:
