@@ -8,29 +8,25 @@ it is compared how fast it is kept busy.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 from time import monotonic
-from typing import Final
 
 import psutil
 
 from bench.figures import Figure, at_least, compared, no_more_than
 from bench.kubernetes.callers import calling
 from bench.kubernetes.cluster import Cluster
+from bench.kubernetes.plane import can_part, control_plane, parted
 from bench.kubernetes.scale import Scale
 from bench.kubernetes.service import IN_FLIGHT, STARTER
 from bench.kubernetes.starting import JOBS, opened, prepared, renamed
 from bench.load import SERVICE
 from bench.processes import ServerUnderTest, cpu_seconds
 from bench.rounds import in_turn, merged
-
-CONTROL_PLANE: Final = frozenset({"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler"})
-"""Its processes, where they are this machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ class Side:
 
     async def measure(self, expected: int) -> Burst:
         """From when they are asked for until the last one is told of."""
-        plane = control_plane()
+        plane = control_plane(self._where.server)
         if self._before is not None:
             await self._before()
         await self._where.collect_garbage()
@@ -137,8 +133,8 @@ async def burst(scale: Scale, folder: Path) -> list[Figure]:
             )
         )
         figures.append(Figure("server CPU, until all is on record", median(costs[1:]) / expected * 1e3, "ms/Job"))
-        if can_part():
-            with parted((psutil.Process(), manager.process)):
+        if can_part(plane := control_plane(cluster.server)):
+            with parted(plane, (psutil.Process(), manager.process)):
                 figures.append(_apart(await in_turn(scale.rounds // 6 * 2, (ours, bare), measure)))
         return figures
 
@@ -178,39 +174,6 @@ def _apart(rounds: Sequence[tuple[Burst, ...]]) -> Figure:
         target=at_least(0.9),
         note="one processor for the control plane, one for all else, on either side",
     )
-
-
-def control_plane() -> list[psutil.Process]:
-    """The control plane's processes, as far as they are this machine's."""
-    return [process for process in psutil.process_iter(["name"]) if process.info["name"] in CONTROL_PLANE]
-
-
-def can_part() -> bool:
-    """Whether the control plane can be given a processor of its own."""
-    return bool(control_plane()) and hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1
-
-
-@contextmanager
-def parted(others: Iterable[psutil.Process]) -> Iterator[None]:
-    """The control plane on one processor, and these on another."""
-    all_of_them = os.sched_getaffinity(0)
-    first, second, *_ = sorted(all_of_them)
-    plane, others = control_plane(), tuple(others)
-    _bind(plane, {first})
-    _bind(others, {second})
-    try:
-        yield
-    finally:
-        _bind((*plane, *others), all_of_them)
-
-
-def _bind(processes: Iterable[psutil.Process], processors: set[int]) -> None:
-    """Have every thread of these run on these processors alone."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            for thread in process.threads():
-                with suppress(ProcessLookupError):
-                    os.sched_setaffinity(thread.id, processors)
 
 
 async def _elsewhere(stack: AsyncExitStack) -> Cluster:

@@ -74,6 +74,12 @@ class Cluster:
             await self.call("DELETE", f"/api/v1/namespaces/{self.name}")
 
     @property
+    def server(self) -> str:
+        """The API server's URL."""
+        assert self._client is not None
+        return str(self._client.configuration.host)
+
+    @property
     def jobs(self) -> str:
         """The path of its Jobs."""
         return f"/apis/batch/v1/namespaces/{self.name}/jobs"
