@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from queue_manager.server.settings.groups import GATEWAY, GROUPS
-from queue_manager.server.settings.kinds import format_duration, format_size, parse_size
+from queue_manager.server.settings.kinds import format_duration, format_size, parse_duration, parse_size
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- configuration -->", "<!-- /configuration -->"
@@ -34,11 +34,12 @@ def shown_default(field: FieldInfo) -> str:
     """The default as one would write it."""
     if field.default is None or field.default == ():
         return ""
-    if isinstance(field.default, float):
+    readers = [getattr(rule, "func", None) for rule in field.metadata]
+    if parse_duration in readers:
         return format_duration(field.default)
-    if any(getattr(rule, "func", None) is parse_size for rule in field.metadata):
+    if parse_size in readers:
         return format_size(field.default)
-    return str(field.default)
+    return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
 
 
 def main() -> None:

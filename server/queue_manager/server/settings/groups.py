@@ -128,8 +128,9 @@ class RunnerSettings(Group):
     secret: SecretName = variable(
         "QM_KUBERNETES_SECRET",
         "streamforge-workers",
-        "Kubernetes Secret in the workers' namespace from which they get passwords (keys `kafka-password`, "
-        "`arango-password`, and those that targets name) and, where `CA_PATH` is set, the CA (key `ca.crt`).",
+        "Kubernetes Secret in the workers' namespace from which they get passwords (keys `kafka-password` and "
+        "`arango-password`, where the server has that password itself, and those that targets name) and, where `CA_PATH` "
+        "is set, the CA (key `ca.crt`). The Deployment in `deploy/base` names it, too.",
     )
     pull_grace: Duration = variable(
         "QM_KUBERNETES_PULL_GRACE",
