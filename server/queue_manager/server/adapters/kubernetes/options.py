@@ -7,19 +7,18 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from queue_manager.server.adapters.kubernetes.resources import DEFAULT_LIMITS, DEFAULT_REQUESTS, Quantity, settled
+
 NOBODY: Final = 65532
 """The user and group of most images without a root user."""
-
-
-Quantity = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$")]
-"""As Kubernetes writes amounts: `100m`, `256Mi`, `1.5`."""
 
 
 class PodOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is a mapping here is written as Kubernetes has it."""
 
-    requests: Mapping[str, Quantity] = msgspec.field(default_factory=lambda: {"cpu": "100m", "memory": "256Mi"})
-    limits: Mapping[str, Quantity] = msgspec.field(default_factory=lambda: {"cpu": "1", "memory": "1Gi"})
+    requests: Mapping[str, Quantity] = msgspec.field(default_factory=lambda: DEFAULT_REQUESTS)
+    limits: Mapping[str, Quantity] = msgspec.field(default_factory=lambda: DEFAULT_LIMITS)
+    """Where only one of the two is given, the other one's defaults give way to it."""
     node_selector: Mapping[str, str] = {}
     tolerations: Sequence[Mapping[str, Any]] = ()
     image_pull_secrets: Sequence[str] = ()
@@ -28,8 +27,8 @@ class PodOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Only its pull secrets and its admission rules: no token is given to a worker."""
     volumes: Sequence[Mapping[str, Any]] = ()
     volume_mounts: Sequence[Mapping[str, Any]] = ()
-    run_as_user: Annotated[int, msgspec.Meta(ge=0)] = NOBODY
-    run_as_group: Annotated[int, msgspec.Meta(ge=0)] = NOBODY
+    run_as_user: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = NOBODY
+    run_as_group: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = NOBODY
     """0 for either: as root, which needs a namespace without the "restricted" Pod Security."""
     read_only_root: bool = True
     """`/tmp` can be written to in any case."""
@@ -40,6 +39,12 @@ class PodOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Seconds between SIGTERM and SIGKILL, where somebody else than the manager ends the pod."""
     patch: Mapping[str, Any] = {}
     """Laid over the Job that was made from all this, as a strategic merge patch."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for an amount that is none. Whether given ones go together is not looked at."""
+        requests, limits = settled(self.requests, self.limits)
+        msgspec.structs.force_setattr(self, "requests", requests)
+        msgspec.structs.force_setattr(self, "limits", limits)
 
 
 DEFAULT_OPTIONS: Final = PodOptions()
