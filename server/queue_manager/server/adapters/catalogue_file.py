@@ -6,16 +6,15 @@ What is wrong with it is told all at once, each fault with its line and its plac
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
-import yaml
 
-from queue_manager.server.adapters.kubernetes import manifest
+from queue_manager.server.adapters.catalogue_entries import EntryReader, Scalar
+from queue_manager.server.adapters.catalogue_yaml import CatalogueError, Place, load
+from queue_manager.server.adapters.kubernetes import manifest, resources
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.domain.catalogue import (
     COMMON_FIELDS,
@@ -27,18 +26,13 @@ from queue_manager.server.domain.catalogue import (
     TargetType,
     TimeRangeEnd,
 )
-from queue_manager.server.domain.errors import QueueManagerError
 from queue_manager.server.domain.field_rules import image as image_rule
+from queue_manager.server.domain.field_rules import parameter_text
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.model import Lifetime, Reads
 from queue_manager.server.domain.request import FIELDS
 
-T = TypeVar("T")
-E = TypeVar("E", bound=msgspec.Struct)
-Scalar = str | int | float | bool
-
-LARGEST: Final = 2**20
-"""Bytes of a file that is read."""
+__all__ = ["CatalogueError", "read_catalogue"]
 
 
 class ParameterEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +52,8 @@ class ParameterEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class TypeEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What the target does under one type; see `domain.catalogue.TargetType`."""
 
-    lifetime: Literal["finite", "endless", "drains"]
+    lifetime: Literal["finite", "endless", "drains"] | None = None
+    """Has to be given; not said so here, so that what else is wrong is found where it is not."""
     description: str = ""
     image: str = ""
     required_fields: tuple[str, ...] = ()
@@ -91,81 +86,28 @@ class CatalogueFile(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     targets: dict[str, Any]
 
 
-class CatalogueError(QueueManagerError):
-    """The file cannot be used: every fault on a line of its own."""
-
-    reason = "CATALOGUE"
-
-
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    line: int
-    text: str
-
-
-@dataclass(slots=True)
-class _Reader:
-    """Reads one document; `lines` has the line of each place in it, a place being the keys that lead there."""
-
-    lines: Mapping[tuple[str, ...], int]
-    faults: list[_Fault] = dataclasses.field(default_factory=list)
-
-    def fault(self, place: tuple[str, ...], text: str) -> None:
-        """Something is wrong there."""
-        while place not in self.lines and place:
-            place = place[:-1]
-        where = ".".join(place)
-        self.faults.append(_Fault(self.lines.get(place, 1), f"{where}: {text}" if where else text))
-
-    def convert(self, value: Any, kind: type[E], place: tuple[str, ...]) -> E | None:
-        """The value as this kind; None where it is none, which is noted."""
-        try:
-            return msgspec.convert(value, kind)
-        except msgspec.ValidationError as error:
-            text, _, path = str(error).partition(" - at `$")
-            inner = tuple(re.findall(r"[^.\[\]`]+", path))
-            if unknown := re.search(r"unknown field `(.*)`", text):
-                known = ", ".join(kind.__struct_fields__)
-                self.fault((*place, *inner, unknown[1]), f"there is no such key; there are {known}")
-            else:
-                self.fault((*place, *inner), f"{text[:1].lower()}{text[1:]}; correct it")
-            return None
-
-    def build(self, make: Callable[[], T], place: tuple[str, ...]) -> T | None:
-        """What the domain makes of it; None where that contradicts itself, which is noted."""
-        try:
-            return make()
-        except ValueError as error:
-            self.fault(place, f"{error}; correct it")
-            return None
-
-
 def read_catalogue(path: Path, base: Catalogue) -> tuple[Catalogue, dict[str, PodOptions]]:
     """`base` with the file's targets beside and over its own, and what their pods need. Raises `CatalogueError`."""
-    document, lines = _load(path)
-    reader = _Reader(lines)
+    document = load(path)
+    reader = EntryReader(document)
     options: dict[str, PodOptions] = {}
     targets: list[Target] = []
-    file = reader.convert(document, CatalogueFile, ())
+    file = reader.entry(document.value, CatalogueFile, ())
     for name, raw in (file.targets if file else {}).items():
         place = ("targets", name)
-        entry = reader.convert({} if raw is None else raw, TargetEntry, place)
+        entry = reader.entry({} if raw is None else raw, TargetEntry, place)
         if entry is None:
             continue
-        if entry.kubernetes and (pods := reader.convert(entry.kubernetes, PodOptions, (*place, "kubernetes"))):
+        if entry.kubernetes and (pods := _pods(reader, name, entry.kubernetes, (*place, "kubernetes"))):
             options[name] = pods
-            _try_out(reader, name, pods, (*place, "kubernetes"))
         if (target := _target(reader, name, entry, base.target(name), place)) is not None:
             targets.append(target)
     if reader.faults:
-        found = sorted(reader.faults, key=lambda fault: fault.line)
-        raise CatalogueError("\n".join(f"QM_CATALOGUE: {path}:{fault.line}: {fault.text}" for fault in found))
+        raise CatalogueError("\n".join(fault.told(path) for fault in sorted(set(reader.faults))))
     return Catalogue.of(targets).over(base), options
 
 
-def _target(
-    reader: _Reader, name: str, entry: TargetEntry, known: Target | None, place: tuple[str, ...]
-) -> Target | None:
+def _target(reader: EntryReader, name: str, entry: TargetEntry, known: Target | None, place: Place) -> Target | None:
     """The target that an entry makes, of a known one where there is one."""
     kinds = {kind.name: kind for kind in known.types} if known else {}
     if entry.image:
@@ -202,7 +144,28 @@ def _target(
     return reader.build(lambda: dataclasses.replace(known, **fields) if known else Target(name=name, **fields), place)
 
 
-def _try_out(reader: _Reader, name: str, options: PodOptions, place: tuple[str, ...]) -> None:
+def _pods(reader: EntryReader, name: str, raw: Any, place: Place) -> PodOptions | None:
+    """What a target's pods need; None where something is wrong with it."""
+    before = len(reader.faults)
+    given = {}
+    for key in ("requests", "limits"):
+        given[key] = amounts = raw.get(key) if isinstance(raw, Mapping) else None
+        for resource, quantity in amounts.items() if isinstance(amounts, Mapping) else ():
+            if isinstance(quantity, str | int | float) and (broken := resources.broken_rule(resource, quantity)):
+                reader.fault((*place, key, resource), broken)
+    if len(reader.faults) > before:  # else they are compared, and what is no amount cannot be
+        raw = {key: value for key, value in raw.items() if key not in given}
+    pods = reader.entry(raw, PodOptions, place)
+    if len(reader.faults) > before or pods is None:
+        return None
+    if all(key in raw for key in given):
+        for resource, text in resources.contradictions(pods.requests, pods.limits):
+            reader.fault((*place, "requests", resource), text)
+    _try_out(reader, name, pods, place)
+    return pods
+
+
+def _try_out(reader: EntryReader, name: str, options: PodOptions, place: Place) -> None:
     """A patch that no Job can be made with is not to be found at the first launch."""
     specimen = LaunchSpec(
         key=WorkerKey("wf", name, 1, "wf"),
@@ -224,10 +187,13 @@ def _try_out(reader: _Reader, name: str, options: PodOptions, place: tuple[str, 
         reader.fault((*place, "patch"), f"{what}; correct it")
 
 
-def _type(reader: _Reader, name: str, raw: Any, image: str, place: tuple[str, ...]) -> TargetType | None:
-    entry = reader.convert(raw, TypeEntry, place)
+def _type(reader: EntryReader, name: str, raw: Any, image: str, place: Place) -> TargetType | None:
+    entry = reader.entry({} if raw is None else raw, TypeEntry, place)
     if entry is None:
         return None
+    lifetime = (*place, "lifetime")
+    if entry.lifetime is None and not reader.is_faulty(lifetime):
+        reader.fault(lifetime, "is required; say how its workers end: finite, endless or drains")
     for key, fields in (("required_fields", entry.required_fields), ("optional_fields", entry.optional_fields)):
         for unknown in (field for field in fields if field not in FIELDS):
             reader.fault((*place, key), f"{unknown!r} is no field of a request's jobs; there are {', '.join(FIELDS)}")
@@ -237,7 +203,7 @@ def _type(reader: _Reader, name: str, raw: Any, image: str, place: tuple[str, ..
         lambda: TargetType(
             name=name,
             description=entry.description,
-            lifetime=Lifetime(entry.lifetime.upper()),
+            lifetime=Lifetime((entry.lifetime or "finite").upper()),
             default_image=entry.image or image,
             required_fields=entry.required_fields,
             optional_fields=(*entry.optional_fields, *COMMON_FIELDS),
@@ -252,17 +218,20 @@ def _type(reader: _Reader, name: str, raw: Any, image: str, place: tuple[str, ..
     )
 
 
-def _parameter(reader: _Reader, name: str, raw: Any, place: tuple[str, ...]) -> Parameter | None:
-    entry = reader.convert({} if raw is None else raw, ParameterEntry, place)
+def _parameter(reader: EntryReader, name: str, raw: Any, place: Place) -> Parameter | None:
+    entry = reader.entry({} if raw is None else raw, ParameterEntry, place)
     if entry is None:
         return None
+    default = "" if entry.default is None else _text(entry.default)
+    if broken := parameter_text(default):
+        reader.fault((*place, "default"), broken)
     return reader.build(
         lambda: Parameter(
             name=name,
             description=entry.description,
             type=ParameterType(entry.type.upper()),
             required=entry.required,
-            default_value="" if entry.default is None else _text(entry.default),
+            default_value=default,
             pattern=entry.pattern,
             minimum=entry.minimum,
             maximum=entry.maximum,
@@ -276,62 +245,3 @@ def _parameter(reader: _Reader, name: str, raw: Any, place: tuple[str, ...]) -> 
 def _text(value: Scalar) -> str:
     """A value as an environment variable has it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _load(path: Path) -> tuple[Any, dict[tuple[str, ...], int]]:
-    """The document, and the line of each place in it. Raises `CatalogueError`."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise CatalogueError(f"QM_CATALOGUE: {path} has more than {LARGEST} bytes; it cannot be a catalogue")
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        lines = dict(_places(node, ())) if node is not None else {}
-        return (loader.construct_document(node) if node is not None else {}), lines
-    except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CatalogueError(f"QM_CATALOGUE: {path} cannot be read ({what}); set it to a YAML file") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise CatalogueError(f"QM_CATALOGUE: {path}:{line}: {error.problem}; {error.note or 'correct it'}") from error
-    except ValueError as error:  # what looks like a date, or is tagged as a number, and is none
-        raise CatalogueError(f"QM_CATALOGUE: {path}: {error}; put it in quotes") from error
-    except RecursionError as error:
-        raise CatalogueError(f"QM_CATALOGUE: {path}: an alias leads into itself; write it out") from error
-    except yaml.YAMLError as error:
-        raise CatalogueError(f"QM_CATALOGUE: {path}: {error}; correct it") from error
-
-
-def _misread(node: yaml.ScalarNode) -> str:
-    """What this is taken for, where its writer hardly meant that: a time of day, leading zeros, a plain `on` or `no`."""
-    kind = node.tag.rpartition(":")[2]
-    if kind in {"int", "float"} and re.search(r":|^[-+]?0[0-9_]", node.value):
-        return "another number"
-    if kind == "bool" and node.value.lower() not in {"true", "false"}:
-        return "true or false"
-    return ""
-
-
-def _places(node: yaml.Node, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Every place in the document with its line, counted from 1.
-
-    Raises `yaml.MarkedYAMLError` for a key that stands twice, and for what YAML 1.1 makes another thing of.
-    """
-    if isinstance(node, yaml.ScalarNode) and (meant := _misread(node)):
-        raise yaml.MarkedYAMLError(
-            problem=f"YAML reads {node.value} as {meant}", problem_mark=node.start_mark, note="put it in quotes"
-        )
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key must be a plain text", problem_mark=key.start_mark)
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-            yield (*place, key.value), key.start_mark.line + 1
-            yield from _places(value, (*place, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for number, value in enumerate(node.value):
-            yield (*place, str(number)), value.start_mark.line + 1
-            yield from _places(value, (*place, str(number)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -34,6 +34,15 @@ VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """The name of an environment variable."""
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+class Contradiction(ValueError):
+    """An entry that contradicts itself. `found` has all that is wrong with it: its field, and what."""
+
+    def __init__(self, entry: str, found: Sequence[tuple[str, str]]) -> None:
+        """`entry`: what it is, with its name."""
+        self.found = found
+        super().__init__(f"{entry}: " + "; ".join(text for _, text in found))
 
 
 class ParameterType(StrEnum):
@@ -71,17 +80,40 @@ class Parameter:
     def __post_init__(self) -> None:
         if not self.environment_variable:
             object.__setattr__(self, "environment_variable", self.name.upper())
+        if found := list(self._contradictions()):
+            raise Contradiction(f"parameter {self.name!r}", found)
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        """By field: what is wrong. Values are looked at only where the rules for them go together."""
         if VARIABLE.fullmatch(self.environment_variable) is None:
-            raise ValueError(
-                f"parameter {self.name!r}: {self.environment_variable!r} is no environment variable's name"
-            )
+            yield "environment_variable", f"{self.environment_variable!r} is no environment variable's name"
+        rules = list(self._broken_rules())
+        yield from rules
+        if rules:
+            return
+        for value in self.allowed_values:
+            if broken := self.broken_rule(value):
+                yield "allowed_values", f"of its allowed values {value!r} {broken}"
+        if self.default_value and (broken := self.broken_rule(self.default_value)):
+            yield "default_value", f"its default {self.default_value!r} {broken}"
+
+    def _broken_rules(self) -> Iterator[tuple[str, str]]:
         if self.pattern:
+            if self.type is not ParameterType.STRING:
+                yield "pattern", f"a pattern is for texts, and its type is {self.type.lower()}"
             try:
                 re.compile(self.pattern)
-            except re.error as e:
-                raise ValueError(f"parameter {self.name!r}: its pattern is no regular expression: {e}") from e
-        if self.default_value and (broken := self.broken_rule(self.default_value)):
-            raise ValueError(f"parameter {self.name!r}: its default {broken}")
+            except (re.error, OverflowError, RecursionError) as e:
+                yield "pattern", f"its pattern is no regular expression: {e}"
+        for bound, value in (("minimum", self.minimum), ("maximum", self.maximum)):
+            if value is None:
+                continue
+            if self.type not in {ParameterType.INTEGER, ParameterType.NUMBER}:
+                yield bound, f"a {bound} is for numbers, and its type is {self.type.lower()}"
+            if not math.isfinite(value):
+                yield bound, f"its {bound} is {value}, which is no limit"
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            yield "minimum", f"its minimum {self.minimum:g} is more than its maximum {self.maximum:g}"
 
     def broken_rule(self, value: str) -> str | None:
         """The rule that this value breaks, to be read behind the value ("… must be a whole number"), or None."""
@@ -140,14 +172,8 @@ class TargetType:
     _taken: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if _TYPE_NAME.fullmatch(self.name) is None:
-            raise ValueError(
-                f"type {self.name!r}: 1 to 64 letters, digits, '_' and '-', and {PLACEHOLDER} at most once"
-            )
-        if self.reads is not Reads.NONE and not self.consumer_group:
-            raise ValueError(f"type {self.name!r}: it reads topics, so it needs a consumer_group")
-        if self.lifetime is Lifetime.DRAINS and self.reads is Reads.NONE:
-            raise ValueError(f"type {self.name!r}: it drains, so it must read a topic")
+        if found := list(self._contradictions()):
+            raise Contradiction(f"type {self.name!r}", found)
         is_pattern = PLACEHOLDER in self.name
         intervals = INTERVALS if is_pattern else ("",)
         names = {self.name.replace(PLACEHOLDER, interval): interval for interval in intervals}
@@ -155,6 +181,14 @@ class TargetType:
         object.__setattr__(self, "names", MappingProxyType(names))
         taken = frozenset((*COMMON_FIELDS, *self.required_fields, *self.optional_fields, *derived))
         object.__setattr__(self, "_taken", taken)
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        if _TYPE_NAME.fullmatch(self.name) is None:
+            yield "name", f"1 to 64 letters, digits, '_' and '-', and {PLACEHOLDER} at most once"
+        if self.reads is not Reads.NONE and not self.consumer_group:
+            yield "reads", "it reads topics, so it needs a consumer_group"
+        if self.lifetime is Lifetime.DRAINS and self.reads is Reads.NONE:
+            yield "lifetime", "it drains, so it must read a topic"
 
     def interval_in(self, name: str) -> str:
         """The interval that a request's type of this pattern names; empty where there is none."""
