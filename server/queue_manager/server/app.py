@@ -16,7 +16,6 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -90,10 +89,23 @@ def core_settings(settings: Settings) -> CoreSettings:
     )
 
 
-def read_targets(file: Path | None) -> tuple[Catalogue, Mapping[str, PodOptions]]:
+def installed_targets(settings: Settings) -> tuple[Catalogue, Mapping[str, PodOptions]]:
     """What can be launched, and what pods of it need. Raises `CatalogueError`."""
-    base = Catalogue.of(builtin_targets())
-    return (base, {}) if file is None else read_catalogue(file, base)
+    base, pods = Catalogue.of(builtin_targets()), dict[str, PodOptions]()
+    if settings.catalogue.file is not None:
+        base, pods = read_catalogue(settings.catalogue.file, base)
+    on_kubernetes = settings.runner.on_kubernetes
+    command = () if on_kubernetes else SIMULATED_WORKER
+    catalogue = adapted(base, settings.images(), command, in_containers=on_kubernetes)
+    for target in catalogue.targets.values():
+        if types := [kind.name for kind in target.types if catalogue.needs_image(target, kind)]:
+            log.warning(
+                "target without an image",
+                target=target.name,
+                types=types,
+                why="a request that names none is refused; set `image` of the target in QM_CATALOGUE",
+            )
+    return catalogue, pods
 
 
 def instance(settings: Settings) -> str:
@@ -216,7 +228,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
         log.info("part", part=part, choice=choice, why=why)
     for notice in settings.notices:
         log.warning("setting not read", notice=notice)
-    catalogue, pods = read_targets(settings.catalogue.file)
+    catalogue, pods = installed_targets(settings)
     if settings.runner.on_kubernetes:  # else workers, which are ours here, would inherit it
         interrupt_nobody()
     clock = SystemClock()
@@ -235,7 +247,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
             bus=bus,
             clock=clock,
             rng=Random(),  # noqa: S311 - ids and jitter, not secrets
-            catalogue=adapted(catalogue, settings.images(), () if settings.runner.on_kubernetes else SIMULATED_WORKER),
+            catalogue=catalogue,
             platform=platform(settings),
             settings=core_settings(settings),
             encode_queue=QueueEncoder(),
@@ -288,7 +300,7 @@ async def check(settings: Settings, *, version: str) -> dict[str, str]:
 
     Raises `QueueManagerError` where a part cannot be opened.
     """
-    _, pods = read_targets(settings.catalogue.file)
+    _, pods = installed_targets(settings)
     clock, metrics = SystemClock(), Metrics(version=version)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(SqliteStore(settings.storage.data_dir))

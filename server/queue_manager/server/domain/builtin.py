@@ -118,14 +118,23 @@ def builtin_targets() -> tuple[Target, ...]:
     return _loader_producer(), _arango_connector(), _graph_builder(), _gnn_trainer(), _visualizer()
 
 
-def adapted(catalogue: Catalogue, images: Mapping[str, str], simulated_command: Sequence[str] = ()) -> Catalogue:
+def adapted(
+    catalogue: Catalogue,
+    images: Mapping[str, str],
+    simulated_command: Sequence[str] = (),
+    *,
+    in_containers: bool = False,
+) -> Catalogue:
     """The catalogue as it is on this installation.
 
     `images`: target → image that all its types run instead of their default ones. `simulated_command`: what every
     target that has no command runs instead of its image's own (a worker that only pretends); it brings the `simulate_*`
-    parameters.
+    parameters. `in_containers`: the runner runs images.
     """
-    return Catalogue.of(_adapt(target, images, tuple(simulated_command)) for target in catalogue.targets.values())
+    command = tuple(simulated_command)
+    return Catalogue(
+        {name: _adapt(target, images, command) for name, target in catalogue.targets.items()}, in_containers
+    )
 
 
 def _adapt(target: Target, images: Mapping[str, str], command: tuple[str, ...]) -> Target:

@@ -260,6 +260,8 @@ class Catalogue:
     """All targets, by name and in its order."""
 
     targets: Mapping[str, Target]
+    in_containers: bool = False
+    """Workers are run from images, so that each needs one, also where it has a command."""
 
     def __post_init__(self) -> None:
         if wrong := [name for name, target in self.targets.items() if name != target.name]:
@@ -284,9 +286,13 @@ class Catalogue:
         """The target that somebody who wrote `name` may have meant."""
         return nearest(name, self.targets)
 
+    def needs_image(self, target: Target, kind: TargetType) -> bool:
+        """Whether a request of this type has to name an image."""
+        return not kind.default_image and (self.in_containers or not target.command)
+
     def over(self, base: Catalogue) -> Catalogue:
         """This catalogue's targets beside those of `base`, and instead of those of the same name."""
-        return Catalogue({**base.targets, **self.targets})
+        return Catalogue({**base.targets, **self.targets}, self.in_containers or base.in_containers)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

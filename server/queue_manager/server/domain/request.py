@@ -371,8 +371,8 @@ class _Check:
             return
         if name in entry.type.required_fields and not getattr(entry.job, name):
             self._add(f"{entry.path}.{name}", f"is required by {entry.words}; add it")
-        elif name == "image" and not entry.type.default_image and not entry.target.command:
-            rule = f"is required, because the catalogue has no image for {entry.words}; add it"
+        elif name == "image" and self._catalogue.needs_image(entry.target, entry.type):
+            rule = f"is required, because the catalogue has no image for {entry.words}; add it, or have it set there"
             self._add(f"{entry.path}.{name}", rule)
         elif name == "parameters":
             for parameter in entry.target.parameters:
