@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from queue_manager.server.app import installed_targets
+from queue_manager.server.app import installed_targets, pods_told
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.errors import InvalidRequest
 from queue_manager.server.domain.request import JobRequest, StartRequest, accept
@@ -83,3 +83,16 @@ def test_the_built_in_targets_have_images_on_kubernetes_without_any_being_set(mo
         "graph-builder": {"streamforge/graph-builder:latest"},
         "visualizer": {"registry.example.com/visualizer:2"},
     }
+
+
+def test_what_pods_get_is_told_where_there_are_pods(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of every target, also where the file says nothing of it."""
+    (tmp_path / "targets.yaml").write_text("targets: {visualizer: {kubernetes: {requests: {memory: 2Gi}}}}")
+    catalogue, pods = installed_targets(load_settings())
+    assert pods_told(load_settings(), catalogue, pods) is None
+    monkeypatch.setenv("QM_RUNNER", "kubernetes")
+    told = pods_told(load_settings(), catalogue, pods)
+    assert told is not None
+    assert set(told) == set(catalogue.targets)
+    assert told["visualizer"]["limits"] == {"cpu": "1", "memory": "2Gi"}
+    assert told["graph-builder"]["limits"] == {"cpu": "1", "memory": "1Gi"}

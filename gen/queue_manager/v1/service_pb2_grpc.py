@@ -137,7 +137,8 @@ class QueueManagerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTargets(self, request, context):
-        """Answers the catalogue: every target with its types and its parameters with their rules.
+        """Answers the catalogue as it is in force: every target with its types, its parameters with their rules, and how its
+        workers are run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,9 @@ class QueueManagerStub:
     revision that was seen.
     """
     ListTargets: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListTargetsRequest, _service_pb2.ListTargetsResponse]
-    """Answers the catalogue: every target with its types and its parameters with their rules."""
+    """Answers the catalogue as it is in force: every target with its types, its parameters with their rules, and how its
+    workers are run.
+    """
     Diagnose: _grpc.UnaryUnaryMultiCallable[_service_pb2.DiagnoseRequest, _service_pb2.DiagnoseResponse]
     """Answers what is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListDeadLettersRequest, _service_pb2.ListDeadLettersResponse]
@@ -108,7 +110,9 @@ class QueueManagerAsyncStub(QueueManagerStub):
     revision that was seen.
     """
     ListTargets: _aio.UnaryUnaryMultiCallable[_service_pb2.ListTargetsRequest, _service_pb2.ListTargetsResponse]  # type: ignore[assignment]
-    """Answers the catalogue: every target with its types and its parameters with their rules."""
+    """Answers the catalogue as it is in force: every target with its types, its parameters with their rules, and how its
+    workers are run.
+    """
     Diagnose: _aio.UnaryUnaryMultiCallable[_service_pb2.DiagnoseRequest, _service_pb2.DiagnoseResponse]  # type: ignore[assignment]
     """Answers what is wrong with the server and its surroundings, as far as it knows, and what to do about it."""
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_service_pb2.ListDeadLettersRequest, _service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
@@ -189,7 +193,9 @@ class QueueManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ListTargetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ListTargetsResponse, _abc.Awaitable[_service_pb2.ListTargetsResponse]]:
-        """Answers the catalogue: every target with its types and its parameters with their rules."""
+        """Answers the catalogue as it is in force: every target with its types, its parameters with their rules, and how its
+        workers are run.
+        """
 
     @_abc_1.abstractmethod
     def Diagnose(

@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from queue_manager.v1 import queue_pb2 as queue__manager_dot_v1_dot_queue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dqueue_manager/v1/target.proto\x12\x10queue_manager.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cqueue_manager/v1/queue.proto\"\xcd\x02\n\tParameter\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x04type\x18\x03 \x01(\x0e\x32\x1f.queue_manager.v1.ParameterTypeB\x04\xe2\x41\x01\x03\x12\x16\n\x08required\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rdefault_value\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07pattern\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x07minimum\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x1a\n\x07maximum\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x12\x1c\n\x0e\x61llowed_values\x18\t \x03(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x65nvironment_variable\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x42\n\n\x08_minimumB\n\n\x08_maximum\"\xea\x01\n\nTargetType\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x08lifetime\x18\x03 \x01(\x0e\x32\x1a.queue_manager.v1.LifetimeB\x04\xe2\x41\x01\x03\x12\x1b\n\rdefault_image\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0frequired_fields\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0foptional_fields\x18\x06 \x03(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10needs_time_range\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\xa1\x01\n\x06Target\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x05types\x18\x03 \x03(\x0b\x32\x1c.queue_manager.v1.TargetTypeB\x04\xe2\x41\x01\x03\x12\x35\n\nparameters\x18\x04 \x03(\x0b\x32\x1b.queue_manager.v1.ParameterB\x04\xe2\x41\x01\x03*\x9d\x01\n\rParameterType\x12\x1e\n\x1aPARAMETER_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15PARAMETER_TYPE_STRING\x10\x01\x12\x1a\n\x16PARAMETER_TYPE_INTEGER\x10\x02\x12\x19\n\x15PARAMETER_TYPE_NUMBER\x10\x03\x12\x1a\n\x16PARAMETER_TYPE_BOOLEAN\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dqueue_manager/v1/target.proto\x12\x10queue_manager.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cqueue_manager/v1/queue.proto\"\xcd\x02\n\tParameter\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x04type\x18\x03 \x01(\x0e\x32\x1f.queue_manager.v1.ParameterTypeB\x04\xe2\x41\x01\x03\x12\x16\n\x08required\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rdefault_value\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07pattern\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x07minimum\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x1a\n\x07maximum\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x12\x1c\n\x0e\x61llowed_values\x18\t \x03(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x65nvironment_variable\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x42\n\n\x08_minimumB\n\n\x08_maximum\"\xa9\x03\n\nTargetType\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x08lifetime\x18\x03 \x01(\x0e\x32\x1a.queue_manager.v1.LifetimeB\x04\xe2\x41\x01\x03\x12\x1b\n\rdefault_image\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0frequired_fields\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0foptional_fields\x18\x06 \x03(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10needs_time_range\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12<\n\x0etime_range_end\x18\x08 \x01(\x0e\x32\x1e.queue_manager.v1.TimeRangeEndB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x66\x65\x65\x64s\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x03\x12,\n\x05reads\x18\n \x01(\x0e\x32\x17.queue_manager.v1.ReadsB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63onsumer_group\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x66ills_collection\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x03\"\xe4\x06\n\x11KubernetesOptions\x12I\n\x08requests\x18\x01 \x03(\x0b\x32\x31.queue_manager.v1.KubernetesOptions.RequestsEntryB\x04\xe2\x41\x01\x03\x12\x45\n\x06limits\x18\x02 \x03(\x0b\x32/.queue_manager.v1.KubernetesOptions.LimitsEntryB\x04\xe2\x41\x01\x03\x12R\n\rnode_selector\x18\x03 \x03(\x0b\x32\x35.queue_manager.v1.KubernetesOptions.NodeSelectorEntryB\x04\xe2\x41\x01\x03\x12\x32\n\x0btolerations\x18\x04 \x03(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12 \n\x12image_pull_secrets\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11image_pull_policy\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fservice_account\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x07volumes\x18\x08 \x03(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x34\n\rvolume_mounts\x18\t \x03(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x19\n\x0brun_as_user\x18\n \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0crun_as_group\x18\x0b \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0eread_only_root\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x03\x12%\n\x17share_process_namespace\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x03\x12.\n\x05grace\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12,\n\x05patch\x18\x0f \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x1a/\n\rRequestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11NodeSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x04\n\x06Target\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x05types\x18\x03 \x03(\x0b\x32\x1c.queue_manager.v1.TargetTypeB\x04\xe2\x41\x01\x03\x12\x35\n\nparameters\x18\x04 \x03(\x0b\x32\x1b.queue_manager.v1.ParameterB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63ommand\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x44\n\x0b\x65nvironment\x18\x06 \x03(\x0b\x32).queue_manager.v1.Target.EnvironmentEntryB\x04\xe2\x41\x01\x03\x12Q\n\x12secret_environment\x18\x07 \x03(\x0b\x32/.queue_manager.v1.Target.SecretEnvironmentEntryB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fplaintext_kafka\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12=\n\nkubernetes\x18\t \x01(\x0b\x32#.queue_manager.v1.KubernetesOptionsB\x04\xe2\x41\x01\x03\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x38\n\x16SecretEnvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x9d\x01\n\rParameterType\x12\x1e\n\x1aPARAMETER_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15PARAMETER_TYPE_STRING\x10\x01\x12\x1a\n\x16PARAMETER_TYPE_INTEGER\x10\x02\x12\x19\n\x15PARAMETER_TYPE_NUMBER\x10\x03\x12\x1a\n\x16PARAMETER_TYPE_BOOLEAN\x10\x04*j\n\x0cTimeRangeEnd\x12\x1e\n\x1aTIME_RANGE_END_UNSPECIFIED\x10\x00\x12\x1c\n\x18TIME_RANGE_END_INCLUSIVE\x10\x01\x12\x1c\n\x18TIME_RANGE_END_EXCLUSIVE\x10\x02*L\n\x05Reads\x12\x15\n\x11READS_UNSPECIFIED\x10\x00\x12\x0e\n\nREADS_NONE\x10\x01\x12\r\n\tREADS_OWN\x10\x02\x12\r\n\tREADS_ALL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -67,6 +69,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TARGETTYPE'].fields_by_name['optional_fields']._serialized_options = b'\342A\001\003'
   _globals['_TARGETTYPE'].fields_by_name['needs_time_range']._loaded_options = None
   _globals['_TARGETTYPE'].fields_by_name['needs_time_range']._serialized_options = b'\342A\001\003'
+  _globals['_TARGETTYPE'].fields_by_name['time_range_end']._loaded_options = None
+  _globals['_TARGETTYPE'].fields_by_name['time_range_end']._serialized_options = b'\342A\001\003'
+  _globals['_TARGETTYPE'].fields_by_name['feeds']._loaded_options = None
+  _globals['_TARGETTYPE'].fields_by_name['feeds']._serialized_options = b'\342A\001\003'
+  _globals['_TARGETTYPE'].fields_by_name['reads']._loaded_options = None
+  _globals['_TARGETTYPE'].fields_by_name['reads']._serialized_options = b'\342A\001\003'
+  _globals['_TARGETTYPE'].fields_by_name['consumer_group']._loaded_options = None
+  _globals['_TARGETTYPE'].fields_by_name['consumer_group']._serialized_options = b'\342A\001\003'
+  _globals['_TARGETTYPE'].fields_by_name['fills_collection']._loaded_options = None
+  _globals['_TARGETTYPE'].fields_by_name['fills_collection']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS_REQUESTSENTRY']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS_REQUESTSENTRY']._serialized_options = b'8\001'
+  _globals['_KUBERNETESOPTIONS_LIMITSENTRY']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS_LIMITSENTRY']._serialized_options = b'8\001'
+  _globals['_KUBERNETESOPTIONS_NODESELECTORENTRY']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS_NODESELECTORENTRY']._serialized_options = b'8\001'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['requests']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['requests']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['limits']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['limits']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['node_selector']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['node_selector']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['tolerations']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['tolerations']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['image_pull_secrets']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['image_pull_secrets']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['image_pull_policy']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['image_pull_policy']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['service_account']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['service_account']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['volumes']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['volumes']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['volume_mounts']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['volume_mounts']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['run_as_user']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['run_as_user']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['run_as_group']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['run_as_group']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['read_only_root']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['read_only_root']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['share_process_namespace']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['share_process_namespace']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['grace']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['grace']._serialized_options = b'\342A\001\003'
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['patch']._loaded_options = None
+  _globals['_KUBERNETESOPTIONS'].fields_by_name['patch']._serialized_options = b'\342A\001\003'
+  _globals['_TARGET_ENVIRONMENTENTRY']._loaded_options = None
+  _globals['_TARGET_ENVIRONMENTENTRY']._serialized_options = b'8\001'
+  _globals['_TARGET_SECRETENVIRONMENTENTRY']._loaded_options = None
+  _globals['_TARGET_SECRETENVIRONMENTENTRY']._serialized_options = b'8\001'
   _globals['_TARGET'].fields_by_name['name']._loaded_options = None
   _globals['_TARGET'].fields_by_name['name']._serialized_options = b'\342A\001\003'
   _globals['_TARGET'].fields_by_name['description']._loaded_options = None
@@ -75,12 +127,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TARGET'].fields_by_name['types']._serialized_options = b'\342A\001\003'
   _globals['_TARGET'].fields_by_name['parameters']._loaded_options = None
   _globals['_TARGET'].fields_by_name['parameters']._serialized_options = b'\342A\001\003'
-  _globals['_PARAMETERTYPE']._serialized_start=852
-  _globals['_PARAMETERTYPE']._serialized_end=1009
-  _globals['_PARAMETER']._serialized_start=115
-  _globals['_PARAMETER']._serialized_end=448
-  _globals['_TARGETTYPE']._serialized_start=451
-  _globals['_TARGETTYPE']._serialized_end=685
-  _globals['_TARGET']._serialized_start=688
-  _globals['_TARGET']._serialized_end=849
+  _globals['_TARGET'].fields_by_name['command']._loaded_options = None
+  _globals['_TARGET'].fields_by_name['command']._serialized_options = b'\342A\001\003'
+  _globals['_TARGET'].fields_by_name['environment']._loaded_options = None
+  _globals['_TARGET'].fields_by_name['environment']._serialized_options = b'\342A\001\003'
+  _globals['_TARGET'].fields_by_name['secret_environment']._loaded_options = None
+  _globals['_TARGET'].fields_by_name['secret_environment']._serialized_options = b'\342A\001\003'
+  _globals['_TARGET'].fields_by_name['plaintext_kafka']._loaded_options = None
+  _globals['_TARGET'].fields_by_name['plaintext_kafka']._serialized_options = b'\342A\001\003'
+  _globals['_TARGET'].fields_by_name['kubernetes']._loaded_options = None
+  _globals['_TARGET'].fields_by_name['kubernetes']._serialized_options = b'\342A\001\003'
+  _globals['_PARAMETERTYPE']._serialized_start=2356
+  _globals['_PARAMETERTYPE']._serialized_end=2513
+  _globals['_TIMERANGEEND']._serialized_start=2515
+  _globals['_TIMERANGEEND']._serialized_end=2621
+  _globals['_READS']._serialized_start=2623
+  _globals['_READS']._serialized_end=2699
+  _globals['_PARAMETER']._serialized_start=177
+  _globals['_PARAMETER']._serialized_end=510
+  _globals['_TARGETTYPE']._serialized_start=513
+  _globals['_TARGETTYPE']._serialized_end=938
+  _globals['_KUBERNETESOPTIONS']._serialized_start=941
+  _globals['_KUBERNETESOPTIONS']._serialized_end=1809
+  _globals['_KUBERNETESOPTIONS_REQUESTSENTRY']._serialized_start=1662
+  _globals['_KUBERNETESOPTIONS_REQUESTSENTRY']._serialized_end=1709
+  _globals['_KUBERNETESOPTIONS_LIMITSENTRY']._serialized_start=1711
+  _globals['_KUBERNETESOPTIONS_LIMITSENTRY']._serialized_end=1756
+  _globals['_KUBERNETESOPTIONS_NODESELECTORENTRY']._serialized_start=1758
+  _globals['_KUBERNETESOPTIONS_NODESELECTORENTRY']._serialized_end=1809
+  _globals['_TARGET']._serialized_start=1812
+  _globals['_TARGET']._serialized_end=2353
+  _globals['_TARGET_ENVIRONMENTENTRY']._serialized_start=2245
+  _globals['_TARGET_ENVIRONMENTENTRY']._serialized_end=2295
+  _globals['_TARGET_SECRETENVIRONMENTENTRY']._serialized_start=2297
+  _globals['_TARGET_SECRETENVIRONMENTENTRY']._serialized_end=2353
 # @@protoc_insertion_point(module_scope)

@@ -5,7 +5,9 @@ The catalogue: what can be launched, and what each target takes."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from queue_manager.v1 import queue_pb2 as _queue_pb2
@@ -51,6 +53,58 @@ PARAMETER_TYPE_NUMBER: ParameterType.ValueType  # 3
 PARAMETER_TYPE_BOOLEAN: ParameterType.ValueType  # 4
 """`true` or `false`."""
 Global___ParameterType: _TypeAlias = ParameterType  # noqa: Y015
+
+class _TimeRangeEnd:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TimeRangeEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeRangeEnd.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIME_RANGE_END_UNSPECIFIED: _TimeRangeEnd.ValueType  # 0
+    """Not set. Never sent by the server."""
+    TIME_RANGE_END_INCLUSIVE: _TimeRangeEnd.ValueType  # 1
+    """The last day is read: the worker is given the request's range."""
+    TIME_RANGE_END_EXCLUSIVE: _TimeRangeEnd.ValueType  # 2
+    """The last day is left out, so the worker is given the day after as its end."""
+
+class TimeRangeEnd(_TimeRangeEnd, metaclass=_TimeRangeEndEnumTypeWrapper):
+    """Whether the worker of a type reads the last day of `TIME_RANGE` as part of it. The request's always is."""
+
+TIME_RANGE_END_UNSPECIFIED: TimeRangeEnd.ValueType  # 0
+"""Not set. Never sent by the server."""
+TIME_RANGE_END_INCLUSIVE: TimeRangeEnd.ValueType  # 1
+"""The last day is read: the worker is given the request's range."""
+TIME_RANGE_END_EXCLUSIVE: TimeRangeEnd.ValueType  # 2
+"""The last day is left out, so the worker is given the day after as its end."""
+Global___TimeRangeEnd: _TypeAlias = TimeRangeEnd  # noqa: Y015
+
+class _Reads:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReadsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reads.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    READS_UNSPECIFIED: _Reads.ValueType  # 0
+    """Not set. Never sent by the server."""
+    READS_NONE: _Reads.ValueType  # 1
+    """None."""
+    READS_OWN: _Reads.ValueType  # 2
+    """The topic of its own type."""
+    READS_ALL: _Reads.ValueType  # 3
+    """The topics of all types that are loaded in the queue."""
+
+class Reads(_Reads, metaclass=_ReadsEnumTypeWrapper):
+    """Which Kafka topics of its queue the worker of a type reads."""
+
+READS_UNSPECIFIED: Reads.ValueType  # 0
+"""Not set. Never sent by the server."""
+READS_NONE: Reads.ValueType  # 1
+"""None."""
+READS_OWN: Reads.ValueType  # 2
+"""The topic of its own type."""
+READS_ALL: Reads.ValueType  # 3
+"""The topics of all types that are loaded in the queue."""
+Global___Reads: _TypeAlias = Reads  # noqa: Y015
 
 @_typing.final
 class Parameter(_message.Message):
@@ -132,6 +186,11 @@ class TargetType(_message.Message):
     REQUIRED_FIELDS_FIELD_NUMBER: _builtins.int
     OPTIONAL_FIELDS_FIELD_NUMBER: _builtins.int
     NEEDS_TIME_RANGE_FIELD_NUMBER: _builtins.int
+    TIME_RANGE_END_FIELD_NUMBER: _builtins.int
+    FEEDS_FIELD_NUMBER: _builtins.int
+    READS_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_FIELD_NUMBER: _builtins.int
+    FILLS_COLLECTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The type, e.g. `api_trades`, or with a placeholder, e.g. `api_candles_<interval>`."""
     description: _builtins.str
@@ -139,9 +198,21 @@ class TargetType(_message.Message):
     lifetime: _queue_pb2.Lifetime.ValueType
     """How a worker of this type ends."""
     default_image: _builtins.str
-    """The image that a worker of this type runs unless the request names another."""
+    """The image that a worker of this type runs unless the request names another. Empty: there is none; on Kubernetes a
+    request has to name one.
+    """
     needs_time_range: _builtins.bool
     """Whether a queue with this type needs a `time_range`."""
+    time_range_end: Global___TimeRangeEnd.ValueType
+    """Whether its worker reads the last day of the time range."""
+    feeds: _builtins.bool
+    """Whether its worker writes the job's Kafka topic."""
+    reads: Global___Reads.ValueType
+    """Which Kafka topics its worker reads."""
+    consumer_group: _builtins.str
+    """The consumer group that its worker reads with, with `{queue_id}` for the queue's id. Empty: it reads nothing."""
+    fills_collection: _builtins.bool
+    """Whether its jobs have a `collection_name`, which is derived where a request does not name one."""
     @_builtins.property
     def required_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Fields of `requests[]` that a request of this type must carry."""
@@ -160,14 +231,177 @@ class TargetType(_message.Message):
         required_fields: _abc.Iterable[_builtins.str] | None = ...,
         optional_fields: _abc.Iterable[_builtins.str] | None = ...,
         needs_time_range: _builtins.bool = ...,
+        time_range_end: Global___TimeRangeEnd.ValueType = ...,
+        feeds: _builtins.bool = ...,
+        reads: Global___Reads.ValueType = ...,
+        consumer_group: _builtins.str = ...,
+        fills_collection: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_image", b"default_image", "description", b"description", "lifetime", b"lifetime", "name", b"name", "needs_time_range", b"needs_time_range", "optional_fields", b"optional_fields", "required_fields", b"required_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group", b"consumer_group", "default_image", b"default_image", "description", b"description", "feeds", b"feeds", "fills_collection", b"fills_collection", "lifetime", b"lifetime", "name", b"name", "needs_time_range", b"needs_time_range", "optional_fields", b"optional_fields", "reads", b"reads", "required_fields", b"required_fields", "time_range_end", b"time_range_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TargetType: _TypeAlias = TargetType  # noqa: Y015
+
+@_typing.final
+class KubernetesOptions(_message.Message):
+    """What the pods of a target get on Kubernetes, defaults included. A `Struct` is Kubernetes' own object, as the catalogue
+    file has it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RequestsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class LimitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class NodeSelectorEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    NODE_SELECTOR_FIELD_NUMBER: _builtins.int
+    TOLERATIONS_FIELD_NUMBER: _builtins.int
+    IMAGE_PULL_SECRETS_FIELD_NUMBER: _builtins.int
+    IMAGE_PULL_POLICY_FIELD_NUMBER: _builtins.int
+    SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    VOLUME_MOUNTS_FIELD_NUMBER: _builtins.int
+    RUN_AS_USER_FIELD_NUMBER: _builtins.int
+    RUN_AS_GROUP_FIELD_NUMBER: _builtins.int
+    READ_ONLY_ROOT_FIELD_NUMBER: _builtins.int
+    SHARE_PROCESS_NAMESPACE_FIELD_NUMBER: _builtins.int
+    GRACE_FIELD_NUMBER: _builtins.int
+    PATCH_FIELD_NUMBER: _builtins.int
+    image_pull_policy: _builtins.str
+    """When its image is pulled: `Always`, `IfNotPresent` or `Never`."""
+    service_account: _builtins.str
+    """Its ServiceAccount, no token of which it is given. Empty: the namespace's default one."""
+    run_as_user: _builtins.int
+    """The user that it runs as; 0: root."""
+    run_as_group: _builtins.int
+    """The group that it runs as; 0: root."""
+    read_only_root: _builtins.bool
+    """Whether it cannot write to its image's file system. `/tmp` can be written to in any case."""
+    share_process_namespace: _builtins.bool
+    """Whether it is not process 1, so that SIGTERM ends it also where it has no handler."""
+    @_builtins.property
+    def requests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Resources that a worker asks for, as Kubernetes' quantities, e.g. `memory` → `256Mi`."""
+
+    @_builtins.property
+    def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Resources that a worker may use at most, as Kubernetes' quantities."""
+
+    @_builtins.property
+    def node_selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels of the nodes that may run it. Empty: any node."""
+
+    @_builtins.property
+    def tolerations(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """Taints of nodes that do not keep it away: Kubernetes' `Toleration` each."""
+
+    @_builtins.property
+    def image_pull_secrets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the Secrets with which its image is pulled."""
+
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """Volumes beside those that every worker has: Kubernetes' `Volume` each."""
+
+    @_builtins.property
+    def volume_mounts(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """Where it has them: Kubernetes' `VolumeMount` each."""
+
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """Time from SIGTERM to SIGKILL where somebody other than the server ends its pod."""
+
+    @_builtins.property
+    def patch(self) -> _struct_pb2.Struct:
+        """What is laid over its Job as a strategic merge patch. Not set: nothing."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        limits: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        node_selector: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tolerations: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        image_pull_secrets: _abc.Iterable[_builtins.str] | None = ...,
+        image_pull_policy: _builtins.str = ...,
+        service_account: _builtins.str = ...,
+        volumes: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        volume_mounts: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        run_as_user: _builtins.int = ...,
+        run_as_group: _builtins.int = ...,
+        read_only_root: _builtins.bool = ...,
+        share_process_namespace: _builtins.bool = ...,
+        grace: _duration_pb2.Duration | None = ...,
+        patch: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "patch", b"patch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "image_pull_policy", b"image_pull_policy", "image_pull_secrets", b"image_pull_secrets", "limits", b"limits", "node_selector", b"node_selector", "patch", b"patch", "read_only_root", b"read_only_root", "requests", b"requests", "run_as_group", b"run_as_group", "run_as_user", b"run_as_user", "service_account", b"service_account", "share_process_namespace", b"share_process_namespace", "tolerations", b"tolerations", "volume_mounts", b"volume_mounts", "volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KubernetesOptions: _TypeAlias = KubernetesOptions  # noqa: Y015
 
 @_typing.final
 class Target(_message.Message):
@@ -175,14 +409,61 @@ class Target(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class EnvironmentEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SecretEnvironmentEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    SECRET_ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    PLAINTEXT_KAFKA_FIELD_NUMBER: _builtins.int
+    KUBERNETES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name that `requests[].target` carries."""
     description: _builtins.str
     """What it does, in a sentence."""
+    plaintext_kafka: _builtins.bool
+    """Whether its workers speak Kafka without TLS and credentials, and are given none."""
     @_builtins.property
     def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetType]:
         """The types that it takes."""
@@ -191,6 +472,26 @@ class Target(_message.Message):
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
         """The parameters that it takes."""
 
+    @_builtins.property
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Command and arguments of its workers. Empty: their image's own."""
+
+    @_builtins.property
+    def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Environment variables that its workers are given beside, and over, the platform's; an empty value takes one of these
+        away. A job's own variables go before, see the plan of a start with `validate_only`.
+        """
+
+    @_builtins.property
+    def secret_environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Environment variables of its workers that carry secrets beside the platform's → name of the secret; on Kubernetes a key
+        of the workers' Secret. Never a secret's value.
+        """
+
+    @_builtins.property
+    def kubernetes(self) -> Global___KubernetesOptions:
+        """What its pods get. Not set: workers do not run on Kubernetes."""
+
     def __init__(
         self,
         *,
@@ -198,10 +499,15 @@ class Target(_message.Message):
         description: _builtins.str = ...,
         types: _abc.Iterable[Global___TargetType] | None = ...,
         parameters: _abc.Iterable[Global___Parameter] | None = ...,
+        command: _abc.Iterable[_builtins.str] | None = ...,
+        environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        secret_environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        plaintext_kafka: _builtins.bool = ...,
+        kubernetes: Global___KubernetesOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kubernetes", b"kubernetes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters", b"parameters", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "description", b"description", "environment", b"environment", "kubernetes", b"kubernetes", "name", b"name", "parameters", b"parameters", "plaintext_kafka", b"plaintext_kafka", "secret_environment", b"secret_environment", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

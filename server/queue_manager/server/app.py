@@ -17,14 +17,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from queue_manager.server.adapters.catalogue_file import read_catalogue
 from queue_manager.server.adapters.inprocess.bus import InProcessBus
 from queue_manager.server.adapters.inprocess.clock import SystemClock
-from queue_manager.server.adapters.kubernetes.options import PodOptions
+from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions, described
 from queue_manager.server.adapters.local.runner import LocalRunner
 from queue_manager.server.adapters.sqlite.store import SqliteStore
 from queue_manager.server.application.core import Core, CoreSettings
@@ -106,6 +106,15 @@ def installed_targets(settings: Settings) -> tuple[Catalogue, Mapping[str, PodOp
                 why="a request that names none is refused; set `image` of the target in QM_CATALOGUE",
             )
     return catalogue, pods
+
+
+def pods_told(
+    settings: Settings, catalogue: Catalogue, pods: Mapping[str, PodOptions]
+) -> Mapping[str, Mapping[str, Any]] | None:
+    """By target: what its pods get, as callers are told; None where there are no pods."""
+    if not settings.runner.on_kubernetes:
+        return None
+    return {name: described(pods.get(name, DEFAULT_OPTIONS)) for name in catalogue.targets}
 
 
 def instance(settings: Settings) -> str:
@@ -261,7 +270,7 @@ async def serve(settings: Settings, *, version: str, stop: asyncio.Event | None 
         metrics_server = await stack.enter_async_context(MetricsServer(metrics, host=listener.host, port=listener.port))
         health = Health(core.problems)
         server = build(
-            Servicer(core.service, core.dead_letters, core.diagnose),
+            Servicer(core.service, core.dead_letters, core.diagnose, pods_told(settings, catalogue, pods)),
             health,
             observer=metrics,
             new_id=lambda: uuid.uuid4().hex[:12],

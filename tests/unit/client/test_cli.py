@@ -24,7 +24,7 @@ from queue_manager.v1.queue_pb2 import (
     QueueState,
 )
 from queue_manager.v1.service_pb2 import Severity, StartQueueRequest, StartQueueResponse, StopMode
-from queue_manager.v1.target_pb2 import Parameter, ParameterType, Target, TargetType
+from queue_manager.v1.target_pb2 import Parameter, ParameterType, Reads, Target, TargetType, TimeRangeEnd
 
 from .fake_server import Failure, FakeServer, Journal, scripted_journal, simulate
 from .samples import EXAMPLE, EXAMPLE_TEXT, NOBODY, QUEUE_ID, failed_journal, running_journal
@@ -374,6 +374,41 @@ class TestTargets:
         ended = await typed(catalogue.address, "targets", "graph-builder")
         assert "gnn_graph  ends when all is read; needs time_range; needs collection_inputs" in ended.out
         assert "window  integer, default 64, at least 1, at most 512; WINDOW" in ended.out
+
+    async def test_one_with_how_its_workers_are_run(self, catalogue: FakeServer) -> None:
+        told = catalogue.targets[1]
+        told.types.add(
+            name="stream",
+            feeds=True,
+            reads=Reads.READS_ALL,
+            consumer_group="shown-{queue_id}",
+            time_range_end=TimeRangeEnd.TIME_RANGE_END_EXCLUSIVE,
+        )
+        told.command.extend(["python", "-m", "shown"])
+        told.environment["LIMIT"] = "5"
+        told.environment["ADDRESS"] = "http://a"
+        told.secret_environment["API_KEY"] = "api-key"
+        told.plaintext_kafka = True
+        pods = told.kubernetes
+        pods.limits.update({"memory": "1Gi", "cpu": "1"})
+        pods.tolerations.add().update({"key": "gpu", "tolerationSeconds": 30})
+        pods.image_pull_policy = "Always"
+        pods.image_pull_secrets.append("registry")
+        pods.run_as_user = 65532
+        pods.grace.FromSeconds(30)
+        pods.patch.update({"spec": {"ratio": 0.5, "list": [None]}})
+        lines = [line.strip() for line in (await typed(catalogue.address, "targets", "visualizer")).out.splitlines()]
+        wanted = [
+            *("writes its topic; reads all topics as shown-{queue_id}; leaves out the last day that it is told",),
+            *("Workers", "command      python -m shown", "environment  ADDRESS=http://a", "LIMIT=5"),
+            *("secrets      API_KEY from api-key", "Kafka        without TLS and credentials", "On Kubernetes"),
+            *("limits       cpu=1, memory=1Gi", 'tolerations  {"key": "gpu", "tolerationSeconds": 30}'),
+            *("pulls        Always, with registry", "runs as      65532:0, writable root, its own processes"),
+            *("grace        30 s", 'patch        {"spec": {"list": [null], "ratio": 0.5}}'),
+        ]
+        found = [next((i for i, line in enumerate(lines) if want in line), -1) for want in wanted]
+        assert -1 not in found, "\n".join(lines)
+        assert found == sorted(found)
 
     async def test_json_has_one_too(self, catalogue: FakeServer) -> None:
         answer = json.loads((await typed(catalogue.address, "targets", "visualizer", "-o", "json")).out)

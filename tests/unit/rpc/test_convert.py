@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from queue_manager.server.application.diagnosis import Severity
 from queue_manager.server.application.topic import FrameKind
 from queue_manager.server.domain.builtin import builtin_catalogue
-from queue_manager.server.domain.catalogue import ParameterType
+from queue_manager.server.domain.catalogue import ParameterType, TimeRangeEnd
 from queue_manager.server.domain.history import Event, EventType, JobChange
 from queue_manager.server.domain.launch import LaunchSpecs, Platform
 from queue_manager.server.domain.model import (
@@ -33,13 +33,14 @@ from queue_manager.server.domain.model import (
     QueueSpec,
     QueueState,
     QueueStatus,
+    Reads,
     Reason,
     RunnerRef,
     StateReason,
     Stop,
     StopMode,
 )
-from queue_manager.server.rpc import convert, frames, requests
+from queue_manager.server.rpc import convert, frames, requests, targets
 from queue_manager.v1 import queue_pb2, service_pb2, target_pb2
 from tests.unit.domain.samples import accepted, payload
 
@@ -60,22 +61,23 @@ ENUMS: list[tuple[type[StrEnum], EnumDescriptor, Any]] = [
     (FrameKind, service_pb2.FrameKind.DESCRIPTOR, frames.KINDS),
     (StopMode, service_pb2.StopMode.DESCRIPTOR, {mode: number for number, mode in requests._MODE_OF.items()}),
     (Severity, service_pb2.Severity.DESCRIPTOR, convert.SEVERITIES),
-    (ParameterType, target_pb2.ParameterType.DESCRIPTOR, None),
+    (ParameterType, target_pb2.ParameterType.DESCRIPTOR, targets.PARAMETER_TYPES),
+    (TimeRangeEnd, target_pb2.TimeRangeEnd.DESCRIPTOR, targets.TIME_RANGE_ENDS),
+    (Reads, target_pb2.Reads.DESCRIPTOR, targets.READS),
 ]
 
 
 @pytest.mark.parametrize(("domain", "descriptor", "table"), ENUMS, ids=[domain.__name__ for domain, _, _ in ENUMS])
 def test_every_enum_value_has_its_counterpart_in_both_directions(
-    domain: type[StrEnum], descriptor: EnumDescriptor, table: dict[StrEnum, int] | None
+    domain: type[StrEnum], descriptor: EnumDescriptor, table: dict[StrEnum, int]
 ) -> None:
     """But UNSPECIFIED, which is 0 and which the core does not know; and the tables say the same."""
     unspecified, *values = sorted(descriptor.values, key=lambda value: value.number)
     assert (unspecified.number, unspecified.name.endswith("_UNSPECIFIED")) == (0, True)
     prefix = unspecified.name.removesuffix("UNSPECIFIED")
     assert {value.name for value in values} == {prefix + member.name for member in domain}
-    assert all(member.value == member.name for member in domain)
-    if table is not None:
-        assert table == {member: descriptor.values_by_name[prefix + member.name].number for member in domain}
+    assert all(member.value.upper() == member.name for member in domain)
+    assert table == {member: descriptor.values_by_name[prefix + member.name].number for member in domain}
 
 
 def test_every_enum_of_the_contract_is_covered() -> None:
@@ -401,16 +403,3 @@ def test_a_plan_names_its_secrets_and_does_not_tell_them() -> None:
     assert not set(message.secret_environment) & set(message.environment)
     assert message.job == queue.jobs[0].name
     assert len(message.worker_name) <= 63
-
-
-def test_the_catalogue_is_told_by_name_with_all_that_it_has() -> None:
-    """Every target, type and parameter."""
-    catalogue = builtin_catalogue()
-    messages = convert.target_messages(catalogue)
-    assert [message.name for message in messages] == sorted(catalogue.targets)
-    for message in messages:
-        target = catalogue.targets[message.name]
-        assert [kind.name for kind in message.types] == [kind.name for kind in target.types]
-        assert [parameter.name for parameter in message.parameters] == [p.name for p in target.parameters]
-        assert all(kind.lifetime for kind in message.types)
-        assert all(parameter.type for parameter in message.parameters)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -16,13 +19,15 @@ from queue_manager.client.cli.queue_view import WIDE, state_text
 from queue_manager.v1.dead_letter_pb2 import DeadLetter
 from queue_manager.v1.queue_pb2 import Lifetime, Queue
 from queue_manager.v1.service_pb2 import StartQueueResponse
-from queue_manager.v1.target_pb2 import Parameter, Target, TargetType
+from queue_manager.v1.target_pb2 import KubernetesOptions, Parameter, Reads, Target, TargetType, TimeRangeEnd
 
 _LIFETIMES: Final = {
     Lifetime.LIFETIME_FINITE: "ends by itself",
     Lifetime.LIFETIME_ENDLESS: "runs until stopped",
     Lifetime.LIFETIME_DRAINS: "ends when all is read",
 }
+
+_READS: Final = {Reads.READS_OWN: "its topic", Reads.READS_ALL: "all topics"}
 
 _VALUE: Final = 40
 """Characters of a dead letter's value that a table shows."""
@@ -108,6 +113,11 @@ def target(shown: Target) -> RenderableType:
     if shown.parameters:
         parts.append(Text("\nParameters", style="bold"))
         parts += [_indented(_parameter(parameter)) for parameter in shown.parameters]
+    workers = _workers(shown)
+    if workers.row_count:
+        parts += [Text("\nWorkers", style="bold"), _indented(workers)]
+    if shown.HasField("kubernetes"):
+        parts += [Text("\nOn Kubernetes", style="bold"), _indented(_pods(shown.kubernetes))]
     return Group(*parts)
 
 
@@ -118,9 +128,7 @@ def plan(response: StartQueueResponse) -> RenderableType:
         _indented(Text(response.queue.queue_id, style="bold")),
     ]
     for entry in response.plan:
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(overflow="fold")
+        grid = _facts()
         grid.add_row("worker", Text(entry.worker_name))
         grid.add_row("image", Text(entry.image))
         if entry.command:
@@ -149,12 +157,77 @@ def _type(kind: TargetType) -> RenderableType:
         facts.append(f"needs {', '.join(kind.required_fields)}")
     if kind.optional_fields:
         facts.append(f"takes {', '.join(kind.optional_fields)}")
+    if kind.feeds:
+        facts.append("writes its topic")
+    if reads := _READS.get(kind.reads):
+        facts.append(f"reads {reads} as {formats.one_line(kind.consumer_group)}")
+    if kind.time_range_end == TimeRangeEnd.TIME_RANGE_END_EXCLUSIVE:
+        facts.append("leaves out the last day that it is told")
     lines: list[RenderableType] = [Text.assemble((kind.name, "cyan"), f"  {'; '.join(fact for fact in facts if fact)}")]
     if kind.description:
         lines.append(_indented(Text(formats.one_line(kind.description))))
     if kind.default_image:
         lines.append(_indented(Text(f"image {kind.default_image}", style="dim")))
     return Group(*lines)
+
+
+def _workers(shown: Target) -> Table:
+    """How its workers are run, as far as its entry says so."""
+    grid = _facts()
+    if shown.command:
+        grid.add_row("command", Text(formats.one_line(" ".join(shown.command))))
+    if shown.environment:
+        grid.add_row("environment", _pairs(shown.environment))
+    if shown.secret_environment:
+        grid.add_row("secrets", _pairs(shown.secret_environment, " from "))
+    if shown.plaintext_kafka:
+        grid.add_row("Kafka", Text("without TLS and credentials"))
+    return grid
+
+
+def _pods(options: KubernetesOptions) -> Table:
+    """What its pods get."""
+    grid = _facts()
+    for title, values in (
+        ("requests", options.requests),
+        ("limits", options.limits),
+        ("nodes", options.node_selector),
+    ):
+        if values:
+            grid.add_row(title, Text(", ".join(f"{key}={formats.one_line(values[key])}" for key in sorted(values))))
+    lists = (("tolerations", options.tolerations), ("volumes", options.volumes), ("mounts", options.volume_mounts))
+    for title, objects in lists:
+        if objects:
+            grid.add_row(title, Text("\n".join(formats.one_line(_json(each)) for each in objects)))
+    secrets = f", with {', '.join(options.image_pull_secrets)}" if options.image_pull_secrets else ""
+    grid.add_row("pulls", Text(formats.one_line(f"{options.image_pull_policy}{secrets}")))
+    if options.service_account:
+        grid.add_row("account", Text(formats.one_line(options.service_account)))
+    root = "read-only root" if options.read_only_root else "writable root"
+    shared = "shared processes" if options.share_process_namespace else "its own processes"
+    grid.add_row("runs as", Text(f"{options.run_as_user}:{options.run_as_group}, {root}, {shared}"))
+    grid.add_row("grace", Text(f"{options.grace.seconds} s"))
+    if options.HasField("patch"):
+        grid.add_row("patch", Text(formats.one_line(_json(options.patch))))
+    return grid
+
+
+def _json(value: Struct) -> str:
+    """Kubernetes' own objects, on one line. A `Struct` knows no whole numbers, and Kubernetes has hardly any others."""
+    told = json_format.MessageToJson(value, indent=None)
+    whole = json.loads(told, parse_float=lambda text: int(text[:-2]) if text.endswith(".0") else float(text))
+    return json.dumps(whole, sort_keys=True)
+
+
+def _pairs(values: Mapping[str, str], between: str = "=") -> Text:
+    return Text("\n".join(f"{name}{between}{formats.one_line(values[name])}" for name in sorted(values)))
+
+
+def _facts() -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
 
 
 def _parameter(parameter: Parameter) -> RenderableType:

@@ -164,7 +164,7 @@ class _Walk:
         pairs: Sequence[tuple[yaml.Node, yaml.Node]] = node.value
         node.value = []
         for key, value in pairs:
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or _unsayable(key.value):
                 self._fault(key, (*place, "?"), "a key must be a plain text; write it as one")
                 continue
             if key.value in seen:
@@ -188,6 +188,10 @@ class _Walk:
             else:
                 if isinstance(value, float) and not math.isfinite(value):
                     fault = f"{node.value} is not finite; leave it out for no limit"
+                elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+                    fault = f"{node.value:.40} has more than 64 bits; put it in quotes"
+                elif _unsayable(node.value):
+                    fault = "it has characters that are none (lone surrogates); take them out"
         if fault:
             self._fault(node, place, fault)
             node.tag = _TEXT
@@ -196,6 +200,11 @@ class _Walk:
         self.found.faults.append(fault_at(place, node.start_mark.line + 1, text))
         if isinstance(node, yaml.ScalarNode):
             self.found.faulty.add(place)
+
+
+def _unsayable(text: str) -> bool:
+    """Whether it has half a character, which JSON and YAML can write and UTF-8 cannot."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _misread(kind: str, text: str) -> str:

@@ -10,7 +10,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from queue_manager.server.application.diagnosis import Diagnosis, Severity
 from queue_manager.server.application.ports import DeadLetter
-from queue_manager.server.domain.catalogue import Catalogue, Parameter, Target, TargetType
 from queue_manager.server.domain.history import Event, EventType
 from queue_manager.server.domain.launch import LaunchSpec
 from queue_manager.server.domain.model import (
@@ -26,7 +25,7 @@ from queue_manager.server.domain.model import (
     Reason,
     StateReason,
 )
-from queue_manager.v1 import dead_letter_pb2, queue_pb2, service_pb2, target_pb2
+from queue_manager.v1 import dead_letter_pb2, queue_pb2, service_pb2
 
 QUEUE_STATES: Final = {s: queue_pb2.QueueState.Value(f"QUEUE_STATE_{s}") for s in QueueState}
 JOB_STATES: Final = {s: queue_pb2.JobState.Value(f"JOB_STATE_{s}") for s in JobState}
@@ -194,11 +193,6 @@ def dead_letter_message(letter: DeadLetter) -> dead_letter_pb2.DeadLetter:
     )
 
 
-def target_messages(catalogue: Catalogue) -> list[target_pb2.Target]:
-    """The catalogue, by name."""
-    return [_target_message(target) for _, target in sorted(catalogue.targets.items())]
-
-
 def write_job_spec(message: queue_pb2.Job, spec: JobSpec) -> None:
     """Write what never changes of a job."""
     message.name = spec.name
@@ -259,39 +253,3 @@ def _write_reason(message: queue_pb2.StateReason, reason: StateReason) -> None:
     """Write why a state is what it is."""
     message.code = REASONS[reason.code]
     message.message = reason.message
-
-
-def _target_message(target: Target) -> target_pb2.Target:
-    return target_pb2.Target(
-        name=target.name,
-        description=target.description,
-        types=[_type_message(kind) for kind in target.types],
-        parameters=[_parameter_message(parameter) for parameter in target.parameters],
-    )
-
-
-def _type_message(kind: TargetType) -> target_pb2.TargetType:
-    return target_pb2.TargetType(
-        name=kind.name,
-        description=kind.description,
-        lifetime=LIFETIMES[kind.lifetime],
-        default_image=kind.default_image,
-        required_fields=kind.required_fields,
-        optional_fields=kind.optional_fields,
-        needs_time_range=kind.needs_time_range,
-    )
-
-
-def _parameter_message(parameter: Parameter) -> target_pb2.Parameter:
-    return target_pb2.Parameter(
-        name=parameter.name,
-        description=parameter.description,
-        type=target_pb2.ParameterType.Value(f"PARAMETER_TYPE_{parameter.type}"),
-        required=parameter.required,
-        default_value=parameter.default_value,
-        pattern=parameter.pattern,
-        minimum=parameter.minimum,
-        maximum=parameter.maximum,
-        allowed_values=parameter.allowed_values,
-        environment_variable=parameter.environment_variable,
-    )

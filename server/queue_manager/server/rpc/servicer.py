@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, cast
 
 from queue_manager.server.application.dead_letters import DeadLetterService
 from queue_manager.server.application.diagnosis import Diagnosis
@@ -17,7 +17,6 @@ from queue_manager.server.rpc.convert import (
     diagnosis_message,
     plan_message,
     queue_message,
-    target_messages,
 )
 from queue_manager.server.rpc.frames import get_queue_bytes, start_queue_bytes
 from queue_manager.server.rpc.pagination import (
@@ -26,6 +25,7 @@ from queue_manager.server.rpc.pagination import (
     encode_letter_token,
     encode_token,
 )
+from queue_manager.server.rpc.targets import target_messages
 from queue_manager.v1 import service_pb2
 
 ANSWER_BEFORE_DEADLINE: Final = 0.25
@@ -40,12 +40,14 @@ class Servicer:
         service: QueueService,
         dead_letters: DeadLetterService,
         diagnose: Callable[[], Awaitable[Diagnosis]],
+        pods: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """The services that do it all, and what knows what is wrong."""
+        """The services that do it all, and what knows what is wrong. `pods`: see `target_messages`."""
         self._service = service
         self._dead_letters = dead_letters
         self._diagnose = diagnose
-        self._targets = service_pb2.ListTargetsResponse(targets=target_messages(service.catalogue)).SerializeToString()
+        targets = target_messages(service.catalogue, pods)
+        self._targets = service_pb2.ListTargetsResponse(targets=targets).SerializeToString()
 
     async def StartQueue(
         self, request: service_pb2.StartQueueRequest, context: Context

@@ -48,3 +48,12 @@ class PodOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 DEFAULT_OPTIONS: Final = PodOptions()
+
+
+def described(options: PodOptions) -> dict[str, Any]:
+    """What is in force, for people and programs: as the contract's `KubernetesOptions` is written in JSON."""
+    told: dict[str, Any] = msgspec.to_builtins(options)
+    told["grace"] = f"{options.grace}s"
+    if not options.patch:
+        del told["patch"]
+    return told
