@@ -149,11 +149,7 @@ def test_every_fault_is_told_with_its_line_and_its_place(tmp_path: Path) -> None
     assert_told(found, expected)
 
 
-def test_all_faults_of_one_entry_are_told(tmp_path: Path) -> None:
-    """Not only the first one: of its keys, of its values, and of the values in these."""
-    found = faults(
-        tmp_path,
-        """targets:
+FAULTY = """targets:
   news:
     imag: x
     comand: [a]
@@ -186,15 +182,19 @@ def test_all_faults_of_one_entry_are_told(tmp_path: Path) -> None:
       node_selektor: {}
   other: 3
   gnn-trainer: {kubernetes: 3}
-""",
-    )
+"""
+
+
+def test_all_faults_of_one_entry_are_told(tmp_path: Path) -> None:
+    """Not only the first one: of its keys, of its values, and of the values in these."""
+    found = faults(tmp_path, FAULTY)
     expected = [
         (3, "targets.news.imag: there is no such key; did you mean image? there are description, image"),
         (4, "targets.news.comand: there is no such key; did you mean command?"),
         (5, "targets.news.description: expected `str | null`, got `int`"),
         (6, "targets.news.command.1: expected `str`, got `int`"),
         (6, "targets.news.command.3: expected `str`, got `object`"),
-        (9, "targets.news.types.x.lifetime: invalid enum value 'forever'"),
+        (9, "targets.news.types.x.lifetime: invalid enum value 'forever'; there are finite, endless, drains"),
         (10, "targets.news.types.x.image: "),
         (11, "targets.news.types.x.required_fields: 'colection_name' is no field"),
         (12, "targets.news.types.x.needs_time_range: expected `bool`"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
-from typing import Any, Final, TypeVar, get_args, get_origin
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -88,13 +88,14 @@ class EntryReader:
                 return left
             text, _, path = str(error).partition(" - at `")
             inner = tuple(re.findall(r"[^.\[\]`$]+", path))
-            self.fault((*place, *inner), f"{text[:1].lower()}{text[1:]}; correct it")
+            remedy = f"there are {', '.join(choices)}" if (choices := _choices(kind)) else "correct it"
+            self.fault((*place, *inner), f"{text[:1].lower()}{text[1:]}; {remedy}")
             return msgspec.UNSET
         return value
 
     def _good_parts(self, value: Any, kind: Any, place: Place) -> Any:
         """Of a list or a map what of its values is of their type, UNSET for anything else."""
-        if get_origin(kind) is UnionType:
+        if get_origin(kind) in {UnionType, Union}:
             kind = next((each for each in get_args(kind) if get_origin(each)), kind)
         arguments = get_args(kind)
         left: list[tuple[Any, Any]]
@@ -105,3 +106,9 @@ class EntryReader:
             left = [(i, self._less_its_faults(inner, arguments[0], (*place, str(i)))) for i, inner in enumerate(value)]
             return [inner for _, inner in left if inner is not msgspec.UNSET]
         return msgspec.UNSET
+
+
+def _choices(kind: Any) -> Sequence[str]:
+    """The only values of a type, where these are texts that are listed."""
+    kinds = get_args(kind) if get_origin(kind) in {UnionType, Union} else (kind,)
+    return [choice for each in kinds if get_origin(each) is Literal for choice in get_args(each)]
