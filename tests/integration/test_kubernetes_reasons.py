@@ -1,9 +1,12 @@
-"""Each way in which a worker can fail to run, provoked on a real node: what its job then says."""
+"""Each way in which a worker can fail to run, provoked on a real node: what its job then says, where, and how soon.
+
+Where: to those who watch the queue, in its history, and in its record (see `followed`).
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -18,17 +21,21 @@ from kubernetes_asyncio.client import (
     V1PriorityClass,
     V1ResourceQuota,
     V1ResourceQuotaSpec,
+    V1Secret,
 )
 
 from queue_manager.server.adapters.kubernetes.api import Api
-from queue_manager.server.adapters.kubernetes.diagnosis import Patience
+from queue_manager.server.adapters.kubernetes.diagnosis import LOOK_FOR_PODS, Patience
 from queue_manager.server.adapters.kubernetes.objects import JOB_NAME_LABEL
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.kubernetes.workers import ASK_AGAIN
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
-from queue_manager.server.domain.model import Job, JobState, Lifetime, Queue, Reads, Reason, StopMode
+from queue_manager.server.domain.model import JobState, Lifetime, Queue, Reads, Reason, StopMode
+from queue_manager.server.domain.request import JobRequest, StartRequest
+from tests.support.followed import Followed, followed, said
 from tests.support.kubernetes import (
+    SECRET,
     begun,
     cluster,
     core_api,
@@ -44,6 +51,10 @@ pytestmark = [pytest.mark.integration, needs_cluster]
 
 SLEEP = "exec sleep 300"
 HASTY = Patience(pull=2.0, configure=2.0, schedule=2.0, admit=2.0)
+MARGIN = 15.0
+"""Seconds that a slow node may need beyond all graces: for a pod, for its end, and for what is told of either."""
+DEADLINE = 3
+"""Seconds that Kubernetes lets a Job be active."""
 
 CALLS: list[tuple[str, str]] = []
 """Every call of the API, verb and resource, that the managers of these tests have made."""
@@ -56,6 +67,8 @@ TARGETS = Catalogue.of(
         target("no-such-secret", SLEEP, secret_environment={"TOKEN": "unheard-of"}),
         target("no-volume", SLEEP),
         target("no-node", SLEEP),
+        target("late", SLEEP),
+        target("late-and-polite", "trap 'exit 0' TERM; while :; do sleep 0.1; done"),
         target("hungry", "tail /dev/zero"),
         target("failing", "echo first; echo the last word; exit 3"),
         target("no-command", SLEEP),
@@ -77,6 +90,8 @@ OPTIONS = {
         volume_mounts=[{"name": "ca", "mountPath": "/ca"}],
     ),
     "no-node": PodOptions(node_selector={"no": "node"}),
+    "late": PodOptions(patch={"spec": {"activeDeadlineSeconds": DEADLINE}}),
+    "late-and-polite": PodOptions(patch={"spec": {"activeDeadlineSeconds": DEADLINE}}),
     "hungry": PodOptions(requests={"memory": "16Mi"}, limits={"memory": "16Mi"}),
     "no-command": PodOptions(
         patch={"spec": {"template": {"spec": {"containers": [{"name": "worker", "command": ["/no/such/file"]}]}}}}
@@ -104,42 +119,101 @@ async def priority() -> AsyncIterator[str]:
 
 
 async def ended(core: Core, queue_id: str) -> Queue:
-    """The queue once it has ended."""
-    async with asyncio.timeout(90):
-        await core.hub.until_ended(queue_id)
-    return await core.service.get(queue_id)
+    """The queue once it has ended, and those who watch it know."""
+    async with followed(core, queue_id) as told:
+        return await told.ended()
 
 
-def said(job: Job) -> tuple[JobState, Reason | None, str]:
-    """A job's state, and why."""
-    reason = job.status.reason
-    return job.status.state, reason.code if reason else None, reason.message if reason else ""
+@dataclass(frozen=True)
+class End:
+    """How a job is to end."""
+
+    state: JobState
+    code: Reason
+    words: str
+    wait: float | None = None
+    """Seconds for which it says so before it is given up; None: it ends at once."""
+    after: float = 0.0
+    """Seconds that have to pass before there is anything to say."""
+
+    def check(self, told: Followed, job: str) -> None:
+        """Fail where watchers were told something else, or told it too late, or not while it waited."""
+        *_, last = words = told.words[job]
+        assert (last.state, last.code) == (self.state, self.code), last
+        assert self.words in last.message, last
+        first = next(word for word in words if word.code is self.code)
+        assert self.after - 1 <= first.after <= self.after + MARGIN, words
+        if self.wait is not None:
+            assert first.state is JobState.STARTING, words
+            assert self.words in first.message, first
+            assert self.wait - 1 <= last.after - first.after <= self.wait + MARGIN, words
 
 
+UNHEARD_OF = 'secret "unheard-of" not found'
 EXPECTED = {
-    "no-such-image": (JobState.FAILED, Reason.IMAGE_PULL_FAILED, "localhost/none:1"),
-    "never-pulled": (JobState.FAILED, Reason.IMAGE_PULL_FAILED, "ErrImageNeverPull"),
-    "no-image-name": (JobState.FAILED, Reason.IMAGE_PULL_FAILED, "InvalidImageName"),
-    "no-such-secret": (JobState.FAILED, Reason.CONFIG_ERROR, "unheard-of"),
-    "no-volume": (JobState.FAILED, Reason.CONFIG_ERROR, 'secret "unheard-of" not found'),
-    "no-node": (JobState.FAILED, Reason.UNSCHEDULABLE, "didn't match Pod's node affinity/selector"),
-    "hungry": (JobState.FAILED, Reason.OOM_KILLED, "memory"),
-    "failing": (JobState.FAILED, Reason.EXIT_CODE, "exit code 3; the end of its log: first\nthe last word"),
-    "no-command": (JobState.FAILED, Reason.CONFIG_ERROR, "/no/such/file"),
-    "done": (JobState.FINISHED, Reason.NEVER_REPORTED, "exited with code 0"),
+    "no-such-image": End(JobState.FAILED, Reason.IMAGE_PULL_FAILED, "localhost/none:1", wait=HASTY.pull),
+    "never-pulled": End(JobState.FAILED, Reason.IMAGE_PULL_FAILED, "ErrImageNeverPull"),
+    "no-image-name": End(JobState.FAILED, Reason.IMAGE_PULL_FAILED, "InvalidImageName"),
+    "no-such-secret": End(JobState.FAILED, Reason.CONFIG_ERROR, "unheard-of", wait=HASTY.configure),
+    "no-volume": End(JobState.FAILED, Reason.CONFIG_ERROR, UNHEARD_OF, wait=HASTY.configure, after=LOOK_FOR_PODS),
+    "no-node": End(
+        JobState.FAILED, Reason.UNSCHEDULABLE, "didn't match Pod's node affinity/selector", wait=HASTY.schedule
+    ),
+    "hungry": End(JobState.FAILED, Reason.OOM_KILLED, "memory"),
+    "failing": End(JobState.FAILED, Reason.EXIT_CODE, "exit code 3; the end of its log: first\nthe last word"),
+    "no-command": End(JobState.FAILED, Reason.CONFIG_ERROR, "/no/such/file"),
+    "done": End(JobState.FINISHED, Reason.NEVER_REPORTED, "exited with code 0"),
+    "late": End(JobState.FAILED, Reason.DEADLINE_EXCEEDED, "active longer", after=DEADLINE),
+    "late-and-polite": End(JobState.FAILED, Reason.DEADLINE_EXCEEDED, "active longer", after=DEADLINE),
 }
+"""Of one who waits for its own deadline Kubernetes itself makes an end, also where the worker then exits with 0."""
 
 
 async def test_each_job_says_why_its_worker_did_not_make_it(core: Core, namespace: str) -> None:
     """In one queue, side by side; and nothing of them is left that could still run."""
-    queue = await ended(core, await begun(core, *EXPECTED))
-    for job, (state, code, words) in zip(queue.jobs, EXPECTED.values(), strict=True):
-        found = said(job)
-        assert found[:2] == (state, code), found
-        assert words in found[2], found
+    async with followed(core, await begun(core, *EXPECTED)) as told:
+        await told.ended()
+    for job, end in EXPECTED.items():
+        end.check(told, job)
     async with core_api() as api:
         pods = (await api.list_namespaced_pod(namespace)).items
         assert [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}] == []
+
+
+async def test_a_timeout_that_the_request_sets_is_named(core: Core) -> None:
+    """The manager ends the worker itself, long before Kubernetes would."""
+    request = StartRequest(symbol="BTCUSDT", requests=[JobRequest(target="sleeper", type="run", timeout=2.0)])
+    queue_id = (await core.service.start(request, requested_by="tests")).queue.queue_id
+    async with followed(core, queue_id) as told:
+        await told.ended()
+    runs, over = told.words["sleeper"][-2:]
+    assert (runs.state, runs.code) == (JobState.RUNNING, None)
+    assert over.said == (JobState.FAILED, Reason.DEADLINE_EXCEEDED, "it ran longer than its timeout of 2 s")
+    assert 1.0 <= over.after - runs.after <= 2.0 + MARGIN
+
+
+MISSING = f'secret "{SECRET}" not found'
+
+
+async def test_a_secret_that_there_is_not_is_named(core: Core, namespace: str) -> None:
+    """The whole Secret that secrets are taken from, not only a key of it."""
+    async with core_api() as api:
+        await api.delete_namespaced_secret(SECRET, namespace)
+    async with followed(core, await begun(core, "no-such-secret")) as told:
+        await told.ended()
+    End(JobState.FAILED, Reason.CONFIG_ERROR, MISSING, wait=HASTY.configure).check(told, "no-such-secret")
+
+
+async def test_a_secret_that_is_made_while_a_worker_waits_for_it_is_good_enough(namespace: str, tmp_path: Path) -> None:
+    """The job says what it waits for until then, and nothing of it any more once it runs."""
+    async with manager(namespace, tmp_path, TARGETS, OPTIONS) as core, core_api() as api:
+        await api.delete_namespaced_secret(SECRET, namespace)
+        async with followed(core, await begun(core, "no-such-secret")) as told:
+            waits = await told.word("no-such-secret", JobState.STARTING, Reason.CONFIG_ERROR)
+            assert MISSING in waits.message
+            made = V1Secret(metadata=V1ObjectMeta(name=SECRET), string_data={"unheard-of": "heard of"})
+            await api.create_namespaced_secret(namespace, made)
+            await told.word("no-such-secret", JobState.RUNNING, None, within=100)
 
 
 @pytest.mark.parametrize(("name", "state"), [("sleeper", JobState.FAILED), ("polite", JobState.LOST)])
@@ -165,9 +239,10 @@ async def test_a_rule_of_the_namespace_that_keeps_a_pod_out_is_named(core: Core,
         await api.patch_namespace(
             namespace, V1Namespace(metadata=V1ObjectMeta(labels={"pod-security.kubernetes.io/enforce": "restricted"}))
         )
-    queue = await ended(core, await begun(core, "root"))
-    assert said(queue.jobs[0])[:2] == (JobState.FAILED, Reason.CONFIG_ERROR), said(queue.jobs[0])
-    assert 'violates PodSecurity "restricted:latest": runAsNonRoot' in said(queue.jobs[0])[2]
+    async with followed(core, await begun(core, "root")) as told:
+        await told.ended()
+    words = 'violates PodSecurity "restricted:latest": runAsNonRoot'
+    End(JobState.FAILED, Reason.CONFIG_ERROR, words, wait=HASTY.admit, after=LOOK_FOR_PODS).check(told, "root")
 
 
 async def test_a_preemption_is_named(namespace: str, tmp_path: Path, priority: str) -> None:
@@ -212,13 +287,10 @@ async def test_a_job_that_somebody_else_deletes_is_lost(core: Core, namespace: s
     queue = await core.service.get(queue_id)
     first = queue.jobs[0].status.runner
     assert first is not None
-    async with await Api.connect(namespace) as api:
-        await api.call("delete", "jobs", first.name, body={"propagationPolicy": "Background"})
-
-    async def lost() -> bool:
-        return (await core.service.get(queue_id)).jobs[0].status.state is JobState.LOST
-
-    await until(lost)
+    async with followed(core, queue_id) as told:
+        async with await Api.connect(namespace) as api:
+            await api.call("delete", "jobs", first.name, body={"propagationPolicy": "Background"})
+        await told.word("sleeper", JobState.LOST, Reason.JOB_DELETED_EXTERNALLY, within=MARGIN)
     jobs = (await core.service.get(queue_id)).jobs
     assert said(jobs[0])[:2] == (JobState.LOST, Reason.JOB_DELETED_EXTERNALLY)
     assert jobs[1].status.state is JobState.RUNNING
@@ -282,15 +354,20 @@ async def test_a_quota_that_half_a_queue_hits_is_waited_for_and_named(core: Core
 
         await until(counted)
         queue_id = await begun(core, *["sleeper"] * 4)
+        async with followed(core, queue_id) as told:
 
-        async def half_waits() -> bool:
-            found = [said(job)[:2] for job in (await core.service.get(queue_id)).jobs]
-            waits = found.count((JobState.STARTING, Reason.QUOTA_EXCEEDED))
-            return waits == 2 and found.count((JobState.RUNNING, None)) == 2
+            def half_waits() -> bool:
+                last = [(words[-1].state, words[-1].code) for words in told.words.values()]
+                waits = last.count((JobState.STARTING, Reason.QUOTA_EXCEEDED))
+                return waits == 2 and last.count((JobState.RUNNING, None)) == 2
 
-        await until(half_waits, within=60)
-        await api.delete_namespaced_resource_quota("few", namespace)
-        await until_all(core, queue_id, JobState.RUNNING)
+            await told.until(half_waits, within=LOOK_FOR_PODS + MARGIN)
+            assert sorted(said(job)[1] or "" for job in (await core.service.get(queue_id)).jobs) == [
+                *("", ""),
+                *(Reason.QUOTA_EXCEEDED, Reason.QUOTA_EXCEEDED),
+            ]
+            await api.delete_namespaced_resource_quota("few", namespace)
+            await told.until(lambda: all(words[-1].state is JobState.RUNNING for words in told.words.values()))
 
 
 @pytest.mark.parametrize("mode", [StopMode.GRACEFUL, StopMode.FORCE])
