@@ -30,21 +30,27 @@ async def make_account(namespace: str, role: Mapping[str, Any]) -> str:
     """A service account, once it has this role: its token."""
     async with cluster() as client:
         core = CoreV1Api(client)
-        rbac: Any = RbacAuthorizationV1Api(client)  # its stubs want models where JSON will do
+        rbac = RbacAuthorizationV1Api(client)
         await core.create_namespaced_service_account(namespace, V1ServiceAccount(metadata=V1ObjectMeta(name=NAME)))
         if not (await rbac.list_namespaced_role(namespace)).items:
-            await rbac.create_namespaced_role(namespace, role)
-            await rbac.create_namespaced_role_binding(
-                namespace,
-                {
-                    "metadata": {"name": NAME},
-                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
-                    "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}],
-                },
-            )
+            await give(client, namespace, role, of=namespace)
         await until(lambda: _has_role(client, namespace, role), within=60)
         request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[]))
         return str((await core.create_namespaced_service_account_token(NAME, namespace, request)).status.token)
+
+
+async def give(client: ApiClient, namespace: str, role: Mapping[str, Any], *, of: str) -> None:
+    """Let the account of the namespace `of` do here what this role allows."""
+    rbac: Any = RbacAuthorizationV1Api(client)  # its stubs want models where JSON will do
+    await rbac.create_namespaced_role(namespace, role)
+    await rbac.create_namespaced_role_binding(
+        namespace,
+        {
+            "metadata": {"name": NAME},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
+            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": of}],
+        },
+    )
 
 
 async def _has_role(client: ApiClient, namespace: str, role: Mapping[str, Any]) -> bool:
