@@ -97,7 +97,7 @@ async def test_a_quota_on_jobs_is_named_and_waited_for(admin: ApiClient, namespa
     ("patch", "words"),
     [
         ({"spec": {"template": {"spec": {"restartPolicy": "Sometimes"}}}}, "Unsupported value"),
-        ({"spec": {"template": {"spec": {"hostname": 5}}}}, "hostname"),
+        ({"spec": {"template": {"spec": {"hostname": 5}}}}, "cannot unmarshal"),
         ({"spec": {"activeDeadlineSeconds": -1}}, "spec.activeDeadlineSeconds"),
     ],
     ids=["wrong value", "wrong type", "out of range"],
