@@ -31,8 +31,16 @@ from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.kubernetes.workers import ASK_AGAIN
 from queue_manager.server.application.core import Core
 from queue_manager.server.domain.catalogue import Catalogue
-from queue_manager.server.domain.model import JobState, Lifetime, Queue, Reads, Reason, StopMode
-from queue_manager.server.domain.request import JobRequest, StartRequest
+from queue_manager.server.domain.model import (
+    DependencyCondition,
+    JobState,
+    Lifetime,
+    Queue,
+    Reads,
+    Reason,
+    StopMode,
+)
+from queue_manager.server.domain.request import DependencyRequest, JobRequest, StartRequest
 from tests.support.followed import Followed, followed, said
 from tests.support.kubernetes import (
     SECRET,
@@ -178,6 +186,25 @@ async def test_each_job_says_why_its_worker_did_not_make_it(core: Core, namespac
     async with core_api() as api:
         pods = (await api.list_namespaced_pod(namespace)).items
         assert [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}] == []
+
+
+@pytest.mark.xfail(
+    strict=True, reason="what kubelet says of a container that it never made is taken for a start, and an exit with 137"
+)
+@pytest.mark.parametrize("name", ["no-such-image", "never-pulled", "no-image-name", "no-such-secret", "no-volume"])
+async def test_a_worker_that_never_ran_was_never_running_and_opens_no_gate(core: Core, name: str) -> None:
+    """Neither while it waits nor when it is given up; a job that waits for its start is not launched."""
+    after = JobRequest(
+        target="sleeper", type="run", depends_on=[DependencyRequest(job=name, condition=DependencyCondition.STARTED)]
+    )
+    request = StartRequest(symbol="BTCUSDT", requests=[JobRequest(target=name, type="run"), after])
+    queue_id = (await core.service.start(request, requested_by="tests")).queue.queue_id
+    async with followed(core, queue_id) as told:
+        await told.until(lambda: any(word.state is JobState.FAILED for word in told.words[name]))
+    queue = await core.service.get(queue_id)
+    assert JobState.RUNNING not in {word.state for word in told.words[name]}
+    assert (queue.jobs[0].status.start_time, queue.jobs[0].status.exit_code) == (None, None)
+    assert queue.jobs[1].status.state is JobState.SKIPPED
 
 
 async def test_a_timeout_that_the_request_sets_is_named(core: Core) -> None:
