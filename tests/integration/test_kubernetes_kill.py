@@ -161,11 +161,13 @@ async def _check(client: AsyncClient, story: Story, shared: Path) -> None:
 
 def _check_jobs(seen: JobsSeen, story: Story) -> None:
     """Fail where the API had a Job too many, or too few."""
-    print(f"{len(story.acknowledged)} queues, {sum(map(len, seen.uids.values()))} Jobs made, {len(seen.left)} left")
     assert {attempt: uids for attempt, uids in seen.uids.items() if len(uids) > 1} == {}
     made = {(queue_id, job) for queue_id, job, _ in seen.uids}
     assert len(made) == len(seen.uids), "a job was attempted twice"
     assert {queue_id for queue_id, _ in made} <= set(story.acknowledged)
     finished = {queue_id for queue_id, stopped in story.acknowledged.items() if not stopped}
     assert dict.fromkeys(finished, 2) == Counter(queue_id for queue_id, _ in made if queue_id in finished)
-    assert {attempt for attempt in seen.left.values() if attempt[0] not in finished} == set()
+    left = {uid for uid, (queue_id, *_) in seen.left.items() if queue_id not in finished}
+    print(f"{len(story.acknowledged)} queues, {len(seen.uids)} Jobs; of stopped queues {len(left)} are there still")
+    # One whose pod was being deleted when the server was killed may have ended before the next one could delete it, too.
+    assert left <= seen.over

@@ -19,6 +19,8 @@ Attempt = tuple[str, str, str]
 """Queue, job, and which attempt at it, as the labels of a Job have them."""
 
 MARKER: Final = "the-end"
+ENDS: Final = frozenset({"Complete", "Failed"})
+"""Conditions of a Job that is over."""
 
 
 class JobsSeen:
@@ -32,13 +34,15 @@ class JobsSeen:
         """Of all Jobs that were ever made for an attempt; one is what there may be."""
         self.left: dict[str, Attempt] = {}
         """By uid: the Jobs that there are."""
+        self.over: set[str] = set()
+        """Those, by uid, that will run nothing any more."""
         self._caught_up = asyncio.Event()
 
     async def read(self, version: str) -> None:
         """Take in what happens after a version, without a gap: one that the API no longer has is an error."""
         async with Watch(return_type="object") as watch:
             async for event in watch.stream(self._batch.list_namespaced_job, self._namespace, resource_version=version):
-                self._take_in(event["type"], event["raw_object"]["metadata"])
+                self._take_in(event["type"], event["raw_object"])
 
     async def version(self) -> str:
         """That of the namespace as it is now, in which there is no Job yet."""
@@ -55,7 +59,8 @@ class JobsSeen:
         if reading.done():
             reading.result()
 
-    def _take_in(self, kind: str, metadata: dict[str, Any]) -> None:
+    def _take_in(self, kind: str, job: dict[str, Any]) -> None:
+        metadata = job["metadata"]
         labels = metadata.get("labels") or {}
         if metadata["name"] == MARKER:
             self._caught_up.set()
@@ -63,6 +68,8 @@ class JobsSeen:
             return
         attempt, uid = (labels[QUEUE_ID], labels[JOB], labels[ATTEMPT]), metadata["uid"]
         self.uids[attempt].add(uid)
+        if any(c["type"] in ENDS and c["status"] == "True" for c in job["status"].get("conditions", ())):
+            self.over.add(uid)
         if kind == "DELETED":
             self.left.pop(uid, None)
         else:
