@@ -188,9 +188,6 @@ async def test_each_job_says_why_its_worker_did_not_make_it(core: Core, namespac
         assert [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}] == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what kubelet says of a container that it never made is taken for a start, and an exit with 137"
-)
 @pytest.mark.parametrize("name", ["no-such-image", "never-pulled", "no-image-name", "no-such-secret", "no-volume"])
 async def test_a_worker_that_never_ran_was_never_running_and_opens_no_gate(core: Core, name: str) -> None:
     """Neither while it waits nor when it is given up; a job that waits for its start is not launched."""

@@ -207,9 +207,6 @@ async def test_a_stop_while_an_image_is_pulled_leaves_nothing(namespace: str, tm
     assert said(queue.jobs[0])[:2] == STOPPED
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what kubelet says of a container that it never made is taken for an exit with 137"
-)
 async def test_a_worker_whose_image_never_came_has_neither_started_nor_exited(namespace: str, tmp_path: Path) -> None:
     """It has no start time and no exit code."""
     (job,) = (await stopped_while_pulling(namespace, tmp_path, StopMode.FORCE)).jobs

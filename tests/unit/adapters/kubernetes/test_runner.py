@@ -301,6 +301,18 @@ async def test_a_worker_whose_pod_outlives_its_job_is_not_gone() -> None:
     assert (status.phase, api.asked) == (Phase.ABSENT, ["get jobs"])
 
 
+async def test_a_container_that_the_kubelet_does_not_find_has_neither_begun_nor_exited() -> None:
+    """It says 137 of one that it never made, too; a gate that waits for its start must not open."""
+    unknown = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": "it could not be located"}
+    runner = holding(AskedApi(events=[], pods=[]), jobs=[job_of_a_minute()])
+    for version, state, phase in ((5, unknown, Phase.WAITING), (6, {"exitCode": 137}, Phase.RUNNING)):
+        told = PODS.read(encoded(wire.Pod, scheduled(version, {"terminated": state})))
+        runner._workers.pods.objects[told.metadata.name] = told
+        runner._workers._pod_changed(told)
+        (status,) = await runner.observe([KEY])
+        assert (status.phase, status.exit_code, status.start_time) == (phase, None, None)
+
+
 class RefusingApi:
     """It refuses to create anything."""
 

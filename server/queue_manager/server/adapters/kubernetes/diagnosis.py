@@ -213,7 +213,8 @@ def _why_ended(condition: Condition, pod: Pod | None, ended: Terminated | None, 
             return _reason(
                 Reason.CONFIG_ERROR, f"{status.name}, which runs before it, exited with {before.exit_code}: {said}"
             )
-    return _reason(Reason.JOB_FAILED, f"{failed}: {pod.status.reason}: {pod.status.message}")
+    said = pod.container(CONTAINER).unknown or f"{pod.status.reason}: {pod.status.message}"
+    return _reason(Reason.JOB_FAILED, f"{failed}: {said}")
 
 
 def _disruption(pod: Pod | None) -> Condition | None:

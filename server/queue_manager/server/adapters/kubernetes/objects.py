@@ -112,6 +112,10 @@ class Running(Object, frozen=True):
     start_time: float | None = None
 
 
+UNKNOWN: Final = "ContainerStatusUnknown"
+"""Kubelet's reason for a container that it does not find when its pod ends; it makes up an exit code, 137."""
+
+
 class Terminated(Object, frozen=True):
     """A container that has ended. `message` is the end of its log where it failed."""
 
@@ -128,6 +132,8 @@ class ContainerState(Object, frozen=True):
     waiting: Waiting | None = None
     running: Running | None = None
     terminated: Terminated | None = None
+    unknown: str = ""
+    """What the kubelet says of one that it does not find, or has never made: where it is none of the three."""
 
 
 class ContainerStatus(Object, frozen=True):
@@ -323,18 +329,15 @@ def _containers(found: Iterable[wire.ContainerStatus]) -> tuple[ContainerStatus,
 
 def _state(found: wire.ContainerState) -> ContainerState:
     waiting, running, ended = found.waiting, found.running, found.terminated
+    began = _time(ended, "started_at")
+    is_unknown = _text(ended.reason) == UNKNOWN and began is None
     return ContainerState(
         Waiting(_text(waiting.reason), _text(waiting.message)) if found.HasField("waiting") else None,
         Running(_time(running, "started_at")) if found.HasField("running") else None,
-        Terminated(
-            ended.exit_code,
-            _text(ended.reason),
-            _text(ended.message),
-            _time(ended, "started_at"),
-            _time(ended, "finished_at"),
-        )
-        if found.HasField("terminated")
+        Terminated(ended.exit_code, _text(ended.reason), _text(ended.message), began, _time(ended, "finished_at"))
+        if found.HasField("terminated") and not is_unknown
         else None,
+        _text(ended.message) if is_unknown else "",
     )
 
 
