@@ -77,6 +77,8 @@ def test_a_worker_that_waits_in_vain_is_deleted_and_has_failed_for_that() -> Non
     play.seen("a", Phase.WAITING, reason=reason, hopeless=True)
     assert [(job.name, grace) for job, grace in play.plan().delete] == [("a", 0.0)]
     play.seen("a", Phase.WAITING, reason=StateReason(code=Reason.IMAGE_PULL_FAILED, message="back off"), hopeless=True)
+    play.seen("a", Phase.WAITING)  # while it is deleted nothing is said of it any more
+    assert play.code("a") is Reason.IMAGE_PULL_FAILED
     play.gone("a")
     assert (play["a"].state, play["a"].reason) == (JobState.FAILED, reason)
 

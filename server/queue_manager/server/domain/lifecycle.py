@@ -148,8 +148,8 @@ def _seen(job: Job, seen: WorkerStatus, now: float, timings: Timings) -> JobStat
 def _waits(status: JobStatus, seen: WorkerStatus, now: float) -> JobStatus:
     if status.state is not JobState.STARTING:
         return status
-    if seen.reason != status.reason:
-        status = replace(status, reason=seen.reason)
+    if seen.reason != status.reason and (seen.reason is not None or status.ending is None):
+        status = replace(status, reason=seen.reason)  # what it is ended for stands until it is over
     if seen.hopeless and seen.reason is not None and status.ending is None:
         why, reason = Ending.REFUSED, seen.reason
         ending = EndIntent(why=why, time=now, delete_at=now, grace=0.0, message=reason.message, code=reason.code)
