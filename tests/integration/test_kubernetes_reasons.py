@@ -50,6 +50,7 @@ from tests.support.kubernetes import (
     manager,
     needs_cluster,
     target,
+    unfinished_pods,
     until_all,
     until_none_runs,
 )
@@ -183,9 +184,7 @@ async def test_each_job_says_why_its_worker_did_not_make_it(core: Core, namespac
         await told.ended()
     for job, end in EXPECTED.items():
         end.check(told, job)
-    async with core_api() as api:
-        pods = (await api.list_namespaced_pod(namespace)).items
-        assert [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}] == []
+    assert await unfinished_pods(namespace) == []
 
 
 @pytest.mark.parametrize("name", ["no-such-image", "never-pulled", "no-image-name", "no-such-secret", "no-volume"])

@@ -22,7 +22,7 @@ from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import JobState, Queue, QueueState, Reason, StopMode
 from queue_manager.server.domain.timings import Timings
 from tests.support.followed import Followed, followed, said
-from tests.support.kubernetes import begun, cluster, core_api, manager, needs_cluster, target
+from tests.support.kubernetes import begun, cluster, core_api, manager, needs_cluster, target, unfinished_pods
 from tests.support.local_workers import until
 from tests.support.slow_registry import SlowRegistry
 
@@ -95,10 +95,9 @@ async def test_a_stop_at_any_moment_of_a_start_leaves_no_pod_behind(core: Core, 
         await asyncio.sleep(after % 0.4)
         await stop(core, queue_id, StopMode.FORCE)
         await core.hub.until_ended(queue_id)
-        async with core_api() as api:
-            pods = (await api.list_namespaced_pod(namespace, label_selector=f"{QUEUE_ID}={queue_id}")).items
+        left = await unfinished_pods(namespace, f"{QUEUE_ID}={queue_id}")
         assert (await core.service.get(queue_id)).status.state is QueueState.STOPPED
-        return [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}]
+        return left
 
     found = await asyncio.gather(*(started_and_stopped(number * 0.15) for number in range(MOMENTS)))
     assert found == [[]] * MOMENTS

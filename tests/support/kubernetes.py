@@ -205,6 +205,13 @@ async def pods_of(namespace: str) -> dict[str, int]:
         return found
 
 
+async def unfinished_pods(namespace: str, selector: str = "") -> list[str]:
+    """The pods that have not ended."""
+    async with core_api() as cluster:
+        pods = (await cluster.list_namespaced_pod(namespace, label_selector=selector)).items
+    return [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}]
+
+
 async def until_none_runs(namespace: str, selector: str = "", *, within: float = 30.0) -> None:
     """Wait until no pod is left that has not ended.
 
@@ -213,9 +220,7 @@ async def until_none_runs(namespace: str, selector: str = "", *, within: float =
     left: list[str] = []
 
     async def none() -> bool:
-        async with core_api() as cluster:
-            pods = (await cluster.list_namespaced_pod(namespace, label_selector=selector)).items
-        left[:] = [pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}]
+        left[:] = await unfinished_pods(namespace, selector)
         return not left
 
     try:
