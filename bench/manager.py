@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -92,7 +92,7 @@ class Runner:
         self._workers.pop(worker.name, None)
         self._deleted.add(worker.name)
 
-    async def release(self, workers: Sequence[WorkerKey]) -> None:
+    async def release(self, workers: Sequence[WorkerKey], *, stopped: Container[WorkerKey] = ()) -> None:
         """Nothing is kept for them."""
 
     async def forget(self, workers: Sequence[WorkerKey]) -> None:

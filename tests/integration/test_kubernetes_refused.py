@@ -13,6 +13,7 @@ import yaml
 from kubernetes_asyncio.client import ApiClient, BatchV1Api, V1ObjectMeta, V1ResourceQuota, V1ResourceQuotaSpec
 
 from queue_manager.server.adapters.kubernetes.options import PodOptions
+from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.errors import InvalidRequest
 from queue_manager.server.domain.model import JobState, QueueState, Reason, StopMode
@@ -143,9 +144,9 @@ async def test_a_namespace_in_which_nothing_is_allowed_refuses_what_is_only_to_b
 async def test_a_queue_in_a_namespace_in_which_nothing_is_allowed_says_so_while_it_waits(
     admin: ApiClient, foreign: str, namespace: str, tmp_path: Path
 ) -> None:
-    """It is never silent about it; one that is stopped meanwhile ends once its namespace can be looked into."""
+    """It is never silent about it; one that is stopped meanwhile is STOPPED: nothing of it was ever taken."""
     async with manager(foreign, tmp_path, TARGETS, {}) as core:
-        queue_id = await begun(core, "sleeper")
+        queue_id = await begun(core, "sleeper", "sleeper")
         async with followed(core, queue_id) as told:
             waits = await told.word("sleeper", JobState.LAUNCHING, Reason.WAITING_FOR_RUNNER, within=SOON)
             assert f'{NAME}" cannot create resource "jobs" in API group "batch"' in waits.message
@@ -155,11 +156,29 @@ async def test_a_queue_in_a_namespace_in_which_nothing_is_allowed_says_so_while_
             assert queue.status.reason is not None
             assert waits.message in queue.status.reason.message
             await core.service.stop(queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="tests")
-            assert said((await core.service.get(queue_id)).jobs[0])[1:] == waits.said[1:]
-            await give(admin, foreign, yaml.safe_load(ROLE.read_text()), of=namespace)
-            queue = await told.ended(within=AGAIN)
+            queue = await told.ended(within=SOON)
             assert queue.status.state is QueueState.STOPPED
-            assert queue.jobs[0].status.state is JobState.STOPPED
+            assert [said(job)[:2] for job in queue.jobs] == [(JobState.STOPPED, Reason.STOPPED_BY_USER)] * 2
+    assert not await jobs_of(foreign, admin)
+
+
+async def test_a_stop_where_nothing_is_allowed_any_more_waits_for_what_may_have_been_launched_before(
+    admin: ApiClient, foreign: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was there before may have launched it. The job says why it is not over, and is once it can be seen."""
+    monkeypatch.setattr(KubernetesRunner, "launch_settle", SOON)
+    async with manager(foreign, tmp_path, TARGETS, {}) as core:
+        queue_id = await begun(core, "sleeper")
+        async with followed(core, queue_id) as told:
+            await told.word("sleeper", JobState.LAUNCHING, Reason.WAITING_FOR_RUNNER, within=SOON)
+    async with manager(foreign, tmp_path, TARGETS, {}) as core, followed(core, queue_id) as told:
+        await core.service.stop(queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="tests")
+        state, code, message = said((await core.service.get(queue_id)).jobs[0])
+        assert (state, code) == (JobState.LAUNCHING, Reason.WAITING_FOR_RUNNER)
+        assert f'in the namespace "{foreign}"' in message
+        await give(admin, foreign, yaml.safe_load(ROLE.read_text()), of=namespace)
+        queue = await told.ended(within=SOON + AGAIN)
+        assert queue.status.state is QueueState.STOPPED
     assert not await jobs_of(foreign, admin)
 
 

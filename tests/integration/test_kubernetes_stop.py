@@ -14,7 +14,7 @@ from time import monotonic, time
 import pytest
 from kubernetes_asyncio.client import BatchV1Api
 
-from queue_manager.server.adapters.kubernetes.manifest import QUEUE_ID
+from queue_manager.server.adapters.kubernetes.manifest import KEPT_RECORDED, QUEUE_ID
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.application.core import Core
 from queue_manager.server.application.ports import Message
@@ -22,7 +22,7 @@ from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.model import JobState, Queue, QueueState, Reason, StopMode
 from queue_manager.server.domain.timings import Timings
 from tests.support.followed import Followed, followed, said
-from tests.support.kubernetes import begun, cluster, core_api, manager, needs_cluster, target, unfinished_pods
+from tests.support.kubernetes import Brief, begun, cluster, core_api, manager, needs_cluster, target, unfinished_pods
 from tests.support.local_workers import until
 from tests.support.slow_registry import SlowRegistry
 
@@ -36,6 +36,7 @@ TARGETS = [
     target("polite", WORKER.format(on_term="exit 0")),
     target("sleeper", "exec sleep 300"),
 ]
+TERMINATED = 128 + 15
 KILLED = 128 + 9
 MOMENTS = 24
 STOPPED = (JobState.STOPPED, Reason.STOPPED_BY_USER)
@@ -210,3 +211,36 @@ async def test_a_worker_whose_image_never_came_has_neither_started_nor_exited(na
     """It has no start time and no exit code."""
     (job,) = (await stopped_while_pulling(namespace, tmp_path, StopMode.FORCE)).jobs
     assert (job.status.start_time, job.status.exit_code) == (None, None)
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+async def test_of_a_stopped_queue_only_what_had_ended_by_itself_is_kept(
+    namespace: str, tmp_path: Path, obeys: bool
+) -> None:
+    """With its log, for an hour. Of one that ended as it was told neither Job nor pod is left, nor of one that did not."""
+    brief = Brief(tmp_path)
+    targets = Catalogue.of([brief.target, target("done", "exit 3")])
+    async with manager(namespace, tmp_path, targets, {brief.target.name: brief.options}) as core:
+        async with followed(core, await begun(core, "brief", "done")) as told:
+            await told.word("done", JobState.FAILED, Reason.EXIT_CODE)
+            await told.word("brief", JobState.RUNNING, None)
+            grace = 60 if obeys else 1
+            await core.service.stop(told.queue_id, mode=StopMode.GRACEFUL, grace_period=grace, reason="", by="tests")
+            if obeys:
+                await brief.ends()
+            queue = await told.ended(within=30)
+        stopped, done = (job.status for job in queue.jobs)
+        assert queue.status.state is QueueState.STOPPED
+        assert (stopped.state, stopped.exit_code) == (JobState.STOPPED, 0 if obeys else TERMINATED)
+        kept = done.runner
+        assert kept is not None
+
+        async def alone() -> bool:
+            async with core_api() as api, cluster() as client:
+                pods = (await api.list_namespaced_pod(namespace)).items
+                jobs = (await BatchV1Api(client).list_namespaced_job(namespace)).items
+            assert kept.name in {job.metadata.name for job in jobs}
+            ttls = [job.spec.ttl_seconds_after_finished for job in jobs]
+            return len(pods) == len(jobs) == 1 and ttls == [KEPT_RECORDED]
+
+        await until(alone, within=10)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
@@ -229,7 +229,7 @@ class SimulatedRunner:
         """See the port."""
         await self._process.call(lambda: self._world.delete_worker(worker.name, grace))
 
-    async def release(self, workers: Sequence[WorkerKey]) -> None:
+    async def release(self, workers: Sequence[WorkerKey], *, stopped: Container[WorkerKey] = ()) -> None:
         """See the port."""
         await self._process.call(lambda: None)
 

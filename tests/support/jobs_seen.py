@@ -19,8 +19,6 @@ Attempt = tuple[str, str, str]
 """Queue, job, and which attempt at it, as the labels of a Job have them."""
 
 MARKER: Final = "the-end"
-ENDS: Final = frozenset({"Complete", "Failed"})
-"""Conditions of a Job that is over."""
 
 
 class JobsSeen:
@@ -34,8 +32,6 @@ class JobsSeen:
         """Of all Jobs that were ever made for an attempt; one is what there may be."""
         self.left: dict[str, Attempt] = {}
         """By uid: the Jobs that there are."""
-        self.over: set[str] = set()
-        """Those, by uid, that will run nothing any more."""
         self._caught_up = asyncio.Event()
 
     async def read(self, version: str) -> None:
@@ -68,8 +64,6 @@ class JobsSeen:
             return
         attempt, uid = (labels[QUEUE_ID], labels[JOB], labels[ATTEMPT]), metadata["uid"]
         self.uids[attempt].add(uid)
-        if any(c["type"] in ENDS and c["status"] == "True" for c in job["status"].get("conditions", ())):
-            self.over.add(uid)
         if kind == "DELETED":
             self.left.pop(uid, None)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from random import Random
 
 from msgspec.structs import replace
@@ -187,6 +187,8 @@ class Runner:
         self.down = False
         self.workers: dict[str, WorkerStatus] = {}
         self.forgotten: list[str] = []
+        self.released: dict[str, bool] = {}
+        """By worker: whether it was said to have been stopped."""
         self.would_refuse: dict[str, Callable[[WorkerKey], Refused]] = {}
         self.wake: Callable[[str], None] = lambda queue_id: None
 
@@ -223,8 +225,9 @@ class Runner:
         await self.check()
         return [status.key for status in self.workers.values()]
 
-    async def release(self, workers: Sequence[WorkerKey]) -> None:
+    async def release(self, workers: Sequence[WorkerKey], *, stopped: Container[WorkerKey] = ()) -> None:
         """See `ports.Runner`."""
+        self.released |= {key.name: key in stopped for key in workers}
 
     async def forget(self, workers: Sequence[WorkerKey]) -> None:
         """See `ports.Runner`."""

@@ -242,3 +242,64 @@ async def test_those_that_started_are_announced_though_another_launch_was_a_bug(
     assert told == ["loader-producer-2", "loader-producer-3", "loader-producer"]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+class Doubtful(Runner):
+    """Nobody knows of a launch whether it was carried out."""
+
+    async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+        """See `ports.Runner`."""
+        raise Unavailable("no answer")
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["all the while", "after a restart"])
+@pytest.mark.parametrize("kind", [Runner, Doubtful])
+async def test_a_queue_none_of_whose_launches_was_taken_is_stopped_at_once(kind: type[Runner], again: bool) -> None:
+    """Its runner need not be asked, which may not answer for days; but a launch in doubt is waited for."""
+    runner = kind()
+    runner.down = True
+    async with running(Bus(), runner) as (found, queue):
+        if again:  # calls of before may have been on their way
+            found.controller.reloaded(found.records.live[queue.queue_id].queue)
+        await found.service.stop(queue.queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="ada")
+        await asyncio.sleep(20)
+        certain = kind is Runner and not again
+        assert (await found.service.get(queue.queue_id)).ended == certain
+        runner.down = False
+        await asyncio.sleep(60)
+        (job,) = (await found.service.get(queue.queue_id)).jobs
+        assert job.status.state is JobState.STOPPED
+        assert runner.workers == {}
+
+
+@pytest.mark.parametrize(
+    ("ends", "state", "stopped"),
+    [
+        ("by itself", JobState.FINISHED, False),
+        ("as it is told", JobState.STOPPED, True),
+        ("when made to", JobState.STOPPED, True),
+    ],
+)
+async def test_a_runner_is_told_which_workers_were_stopped(ends: str, state: JobState, stopped: bool) -> None:
+    """Of these it need keep nothing."""
+    runner = Runner()
+    async with running(Bus(), runner) as (found, queue):
+        (name,) = runner.workers
+
+        def end() -> None:
+            now, ran = EPOCH + asyncio.get_running_loop().time(), runner.workers[name]
+            runner.workers[name] = dataclasses.replace(
+                ran, phase=Phase.ENDED, exit_code=0, end_time=now, telemetry_complete=True
+            )
+            runner.wake(queue.queue_id)
+
+        if ends == "by itself":
+            end()
+            await asyncio.sleep(5)
+        await found.service.stop(queue.queue_id, mode=StopMode.GRACEFUL, grace_period=30, reason="", by="ada")
+        await asyncio.sleep(5)
+        if ends == "as it is told":
+            end()
+        await asyncio.sleep(60)
+        assert runner.released == {name: stopped}
+        assert (await found.service.get(queue.queue_id)).jobs[0].status.state is state

@@ -26,8 +26,17 @@ from queue_manager.server.domain.history import Entry, Event
 from queue_manager.server.domain.launch import LaunchSpecs, WorkerKey, worker_key
 from queue_manager.server.domain.lifecycle import advance, reduce
 from queue_manager.server.domain.model import Job, Queue
-from queue_manager.server.domain.observation import Delayed, Heard, Lag, Observation, Recovered, Refused, WorkerStatus
-from queue_manager.server.domain.planning import Plan, is_due, live, plan
+from queue_manager.server.domain.observation import (
+    Delayed,
+    Heard,
+    Lag,
+    Observation,
+    Phase,
+    Recovered,
+    Refused,
+    WorkerStatus,
+)
+from queue_manager.server.domain.planning import Plan, called_off, is_due, live, may_have_worker, plan
 from queue_manager.server.domain.timings import Timings
 
 log = structlog.get_logger(__name__)
@@ -120,14 +129,15 @@ class Controller:
             if queue_id in self._recovered:
                 queue = await self._apply(queue_id, [Recovered()], looked=False)
                 self._recovered.discard(queue_id)
+            absent = _absent(queue, filter(called_off, live(queue)))
             try:
                 seen = await self._observe(queue)
             except Unavailable as error:
                 waiting = _delayed(queue, filter(is_due, live(queue)), error.message)
-                await self._apply(queue_id, waiting, looked=False)
+                await self._apply(queue_id, [*absent, *waiting], looked=False)
                 raise
             applied = self._clock.now()
-            queue = await self._apply(queue_id, seen)
+            queue = await self._apply(queue_id, [*absent, *seen])
             todo = plan(queue, now=self._clock.now(), timings=self._timings)
             try:
                 answers = await self._execute(queue, todo)
@@ -155,8 +165,7 @@ class Controller:
         self._intake.stored(self._intake.take(queue_id))
 
     async def _observe(self, queue: Queue) -> Sequence[WorkerStatus]:
-        # Also those that may have been launched already: launching such a one again may be refused now.
-        keys = [worker_key(queue, job) for job in live(queue) if job.status.launch_unsure or not is_due(job)]
+        keys = [worker_key(queue, job) for job in live(queue) if may_have_worker(job)]
         return await self._runner.observe(keys) if keys else ()
 
     async def _apply(self, queue_id: str, observations: Sequence[Observation], *, looked: bool = True) -> Queue:
@@ -305,9 +314,10 @@ class Controller:
     async def _settle(self, queue: Queue) -> float | None:
         """The queue has ended: once the runner and the outbox have no more to do for it, its record is closed."""
         assert self._outbox is not None
-        workers = [worker_key(queue, job) for job in queue.jobs if job.status.runner is not None]
-        if workers:
-            await self._runner.release(workers)
+        launched = [job for job in queue.jobs if job.status.runner is not None]
+        if launched:
+            stopped = {worker_key(queue, job) for job in launched if job.status.ending is not None}
+            await self._runner.release([worker_key(queue, job) for job in launched], stopped=stopped)
         published = self._outbox.published(queue)
         if published < queue.history_revision:
             return None  # the outbox wakes this queue when it is done
@@ -362,3 +372,8 @@ def _told_of_start(queue: Queue, job: Job) -> dict[str, str]:
 def _delayed(queue: Queue, jobs: Iterable[Job], message: str) -> list[Observation]:
     """What these jobs wait for, for whose workers nothing was asked."""
     return [Delayed(worker_key(queue, job), message, unsure=False) for job in jobs]
+
+
+def _absent(queue: Queue, jobs: Iterable[Job]) -> list[Observation]:
+    """These jobs' workers are known not to be there."""
+    return [WorkerStatus(key=worker_key(queue, job), phase=Phase.ABSENT) for job in jobs]

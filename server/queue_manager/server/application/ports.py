@@ -8,7 +8,7 @@ Every call is bounded in time by the adapter. All calls may be repeated: a calle
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -149,8 +149,11 @@ class Runner(Protocol):
         do that (Kubernetes keeps to the grace that was given first).
         """
 
-    async def release(self, workers: Sequence[WorkerKey]) -> None:
-        """Tell the runner that these workers' results are recorded, so that it may let go of them in time."""
+    async def release(self, workers: Sequence[WorkerKey], *, stopped: Container[WorkerKey] = ()) -> None:
+        """Tell the runner that these workers' results are recorded, so that it may let go of them in time.
+
+        Those in `stopped` were told to end, or made to: of them nothing need stay in a place that others share.
+        """
 
     async def forget(self, workers: Sequence[WorkerKey]) -> None:
         """Remove what is still kept of these ended workers (their output)."""

@@ -42,6 +42,19 @@ def is_due(job: Job) -> bool:
     return job.status.state is JobState.LAUNCHING and job.status.ending is None
 
 
+def may_have_worker(job: Job) -> bool:
+    """Whether a live job's worker may be there: a launch of it was answered, or may have been carried out all the same.
+
+    Such a one is looked for before it is launched again, which may be refused by now.
+    """
+    return job.status.state is not JobState.LAUNCHING or job.status.launch_unsure
+
+
+def called_off(job: Job) -> bool:
+    """Whether a live job's launch was given up before one can have taken effect: it is over, and nobody need be asked."""
+    return not may_have_worker(job) and not is_due(job)
+
+
 def delete_at(job: Job, ending: EndIntent, timings: Timings) -> float:
     """When a worker that is to be ended is deleted.
 

@@ -8,7 +8,7 @@ outlives the runner.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -160,7 +160,7 @@ class ScriptedRunner:
         elif found.phase is not Phase.ENDED:
             self._later(found, grace, lambda: self.end(found, SIGKILLED))  # the earliest of these counts
 
-    async def release(self, workers: Sequence[WorkerKey]) -> None:
+    async def release(self, workers: Sequence[WorkerKey], *, stopped: Container[WorkerKey] = ()) -> None:
         """See `ports.Runner`."""
 
     async def forget(self, workers: Sequence[WorkerKey]) -> None:

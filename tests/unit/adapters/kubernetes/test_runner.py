@@ -47,6 +47,7 @@ def job_of_a_minute() -> dict[str, Any]:
             "name": KEY.name,
             "uid": "u",
             "labels": LABELS,
+            "annotations": {manifest.SPEC_HASH: "h"},
             "creationTimestamp": made.isoformat(),
             "resourceVersion": "3",
         }
@@ -212,7 +213,7 @@ class AskedApi:
         return read(answer)
 
     async def call(self, verb: str, resource: str, name: str = "", **_: object) -> bytes:
-        """Delete something."""
+        """Delete or patch something."""
         self.asked.append(f"{verb} {resource}")
         return b""
 
@@ -280,6 +281,27 @@ async def test_a_worker_that_runs_is_deleted() -> None:
     assert api.asked == ["list pods", "delete pods", "delete jobs"]
 
 
+@pytest.mark.parametrize(
+    ("job", "stopped", "asked"),
+    [
+        (completed(), False, ["patch jobs"]),
+        (completed(), True, ["delete jobs"]),
+        (job_of_a_minute(), True, []),
+        ({**completed(), "metadata": {**completed()["metadata"], "labels": {}}}, True, []),
+    ],
+    ids=["it ended by itself", "it was stopped", "it still runs", "it is somebody else's"],
+)
+async def test_the_job_of_a_worker_that_was_stopped_goes_with_its_result(
+    job: dict[str, Any], stopped: bool, asked: list[str]
+) -> None:
+    """It may have ended before it could be deleted. One that ended by itself is kept for an hour, with its log."""
+    api = AskedApi()
+    runner = holding(api, jobs=[job])
+    for _ in range(2):  # the server may end in between
+        await runner.release([KEY], stopped={KEY} if stopped else ())
+    assert api.asked == (asked if stopped else asked * 2)
+
+
 async def test_a_worker_whose_pod_outlives_its_job_is_not_gone() -> None:
     """The garbage collector did not know the pod yet: it is asked for, deleted, and gone only when it is."""
     late = scheduled(8, {"running": {"startedAt": "2026-01-01T00:00:00Z"}})
@@ -289,7 +311,7 @@ async def test_a_worker_whose_pod_outlives_its_job_is_not_gone() -> None:
     runner._workers.jobs._take_in("DELETED", encoded(wire.Job, job_of_a_minute()))
     api.objects = {"jobs": [], "pods": [late]}
     (status,) = await runner.observe([KEY])
-    assert (status.phase, status.spec_hash) == (Phase.RUNNING, "")
+    assert (status.phase, status.spec_hash) == (Phase.RUNNING, "h")
     api.asked.clear()
     await runner.delete(KEY, grace=5)
     assert api.asked == ["get jobs", "list pods", "delete pods"]

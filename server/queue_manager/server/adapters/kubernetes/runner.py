@@ -20,6 +20,7 @@ import structlog
 from queue_manager.server.adapters.kubernetes import manifest
 from queue_manager.server.adapters.kubernetes.api import LOCKED_OUT, Api, NoAnswer, NotSent, Refusal
 from queue_manager.server.adapters.kubernetes.diagnosis import PATIENT, RUNNER, Patience, hash_of
+from queue_manager.server.adapters.kubernetes.objects import KubernetesJob
 from queue_manager.server.adapters.kubernetes.options import DEFAULT_OPTIONS, PodOptions
 from queue_manager.server.adapters.kubernetes.patterns import Patterns
 from queue_manager.server.adapters.kubernetes.permissions import Permissions
@@ -155,28 +156,27 @@ class KubernetesRunner:
             await self._remove("jobs", worker.name, job.metadata.uid, propagationPolicy="Foreground")
         self._workers.leaves(worker.name, seconds)
 
-    async def release(self, workers: Sequence[WorkerKey]) -> None:
-        """See `ports.Runner`. Kubernetes removes them an hour later."""
+    async def release(self, workers: Sequence[WorkerKey], *, stopped: Container[WorkerKey] = ()) -> None:
+        """See `ports.Runner`. Kubernetes removes them an hour later; those that were stopped go at once."""
         await self._workers.synced()
         recorded = {
             "metadata": {"annotations": {manifest.RECORDED: "true"}},
             "spec": {"ttlSecondsAfterFinished": manifest.KEPT_RECORDED},
         }
-        ours = [worker for worker in workers if worker.name in self._workers.jobs.objects]
-        await asyncio.gather(*(self._patch(worker, recorded) for worker in ours))
+        left = [(worker, job) for worker in workers if (job := self._workers.jobs.objects.get(worker.name)) is not None]
+        await asyncio.gather(
+            *(
+                self._remove_ended(worker, job) if worker in stopped else self._patch(worker, recorded)
+                for worker, job in left
+            )
+        )
 
     async def forget(self, workers: Sequence[WorkerKey]) -> None:
         """See `ports.Runner`. A worker that still runs is left as it is."""
         for worker in workers:
             self._workers.forget(worker.name)
-            job = await self._workers.job(worker.name)
-            if job is None or not hash_of(worker, job):  # somebody else's is none of ours
-                continue
-            if job.ending is None:
-                log.warning("a worker that is to be forgotten still runs", worker=worker.name)
-                continue
-            await self._remove("jobs", worker.name, job.metadata.uid, propagationPolicy="Background")
-            self._workers.jobs.drop(worker.name)
+            if (job := await self._workers.job(worker.name)) is not None:
+                await self._remove_ended(worker, job)
 
     async def alive(self) -> Sequence[WorkerKey]:
         """See `ports.Runner`. Not those that are being deleted already, with whatever grace they were given."""
@@ -275,6 +275,16 @@ class KubernetesRunner:
         with needed(f"delete {resource} {name}", but={404, 409}):
             async with self._mutations:
                 await self._api.call("delete", resource, name, body=body)
+
+    async def _remove_ended(self, worker: WorkerKey, job: KubernetesJob) -> None:
+        """Remove the Job of a worker that has ended, with its pod. Somebody else's, and one that still runs, are left."""
+        if not hash_of(worker, job):
+            return
+        if job.ending is None:
+            log.warning("a worker that is to be removed still runs", worker=worker.name)
+            return
+        await self._remove("jobs", worker.name, job.metadata.uid, propagationPolicy="Background")
+        self._workers.jobs.drop(worker.name)
 
     async def _patch(self, worker: WorkerKey, body: Mapping[str, Any]) -> None:
         with needed(f"patch job {worker.name}", but={404}):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,8 +142,13 @@ class LocalRunner:
         if not launching and self._watcher.status(worker) is None:
             await self.observe([worker])  # so that its end is noticed, and an orphan's grace kept
 
-    async def release(self, workers: Sequence[WorkerKey]) -> None:
-        """See `ports.Runner`."""
+    async def release(
+        self,
+        workers: Sequence[WorkerKey],
+        *,
+        stopped: Container[WorkerKey] = (),  # noqa: ARG002 - the disk is nobody else's
+    ) -> None:
+        """See `ports.Runner`. What is on disk stays until they are forgotten."""
         for worker in workers:
             self._watcher.drop(worker.name)
 
