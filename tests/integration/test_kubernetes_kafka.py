@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from queue_manager.client import AsyncClient
+from queue_manager.server.adapters.kubernetes.manifest import QUEUE_ID
 from queue_manager.v1 import queue_pb2
 from tests.e2e.server_process import ServerProcess
 from tests.integration.test_kafka_server import SECURE, access, own_topics, payload, replayed
-from tests.support.kubernetes import SECRET, make_namespace, needs_cluster, remove_namespace
+from tests.support.kubernetes import SECRET, core_api, make_namespace, needs_cluster, remove_namespace
+from tests.support.local_workers import until
 
 IMAGE = os.environ.get("QUEUE_MANAGER_IMAGE", "")
 FROM_PODS = os.environ.get("KAFKA_POD_SASL_BOOTSTRAP_SERVERS", "")
@@ -53,7 +55,7 @@ async def namespace() -> AsyncIterator[str]:
 
 
 async def test_both_pipelines_with_workers_in_pods_over_kafka(namespace: str, tmp_path: Path) -> None:
-    """The one finishes with all that its workers said, the other stops because its workers hear of it."""
+    """The one finishes with all that its workers said, the other stops because its workers hear of it; no pod is left."""
     topics, catalogue = own_topics(), tmp_path / "targets.yaml"
     catalogue.write_text(CATALOGUE)
     server = ServerProcess(
@@ -80,5 +82,11 @@ async def test_both_pipelines_with_workers_in_pods_over_kafka(namespace: str, tm
         stopped = await client.stop_queue(realtime, grace_period=90, wait=True, timeout=120)
         assert stopped.state == queue_pb2.QUEUE_STATE_STOPPED
         assert {job.exit_code for job in stopped.jobs} == {0}
+
+        async def gone() -> bool:
+            async with core_api() as api:
+                return not (await api.list_namespaced_pod(namespace, label_selector=f"{QUEUE_ID}={realtime}")).items
+
+        await until(gone, within=10)
         assert await server.terminate() == 0
     assert set((await replayed(topics, historical, "finished")).values()) == {"finished"}
