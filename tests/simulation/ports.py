@@ -33,8 +33,8 @@ from tests.simulation.world import Stored, World, describe
 
 T = TypeVar("T")
 
-SETTLE = 4.0
-"""A launch whose answer was lost may take effect this much later."""
+SETTLE = 30.0
+"""A launch whose answer was lost may take effect this much later; a worker may have come and gone by then."""
 HISTORY_KEPT = 4
 """Few, so that watchers meet the end of history."""
 
@@ -231,7 +231,7 @@ class SimulatedRunner:
 
     async def release(self, workers: Sequence[WorkerKey], *, stopped: Container[WorkerKey] = ()) -> None:
         """See the port."""
-        await self._process.call(lambda: None)
+        await self._process.call(lambda: self._world.clear_away(w.name for w in workers if w in stopped))
 
     async def forget(self, workers: Sequence[WorkerKey]) -> None:
         """See the port."""

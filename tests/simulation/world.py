@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -136,6 +136,12 @@ class World:
             return
         worker.terminated = True
         worker.tasks.append(asyncio.create_task(self._terminate(worker, grace)))
+
+    def clear_away(self, names: Iterable[str]) -> None:
+        """Remove what is left of workers that have ended, as a cluster does: their names are free again."""
+        for worker in map(self.workers.__getitem__, names):
+            if not self.local and worker.phase is Phase.ENDED:
+                worker.gone = True
 
     def remove_externally(self, name: str) -> None:
         """Somebody deletes the worker behind the manager's back, though not in the seconds after its launch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
@@ -219,6 +220,14 @@ class Runner:
         await self.check()
         self.workers.pop(worker.name, None)
         self.wake(worker.queue_id)
+
+    def exits(self, name: str, code: int = 0) -> None:
+        """A worker ends by itself now; whatever it said has been heard."""
+        ran, now = self.workers[name], EPOCH + asyncio.get_running_loop().time()
+        self.workers[name] = dataclasses.replace(
+            ran, phase=Phase.ENDED, exit_code=code, end_time=now, telemetry_complete=True
+        )
+        self.wake(ran.key.queue_id)
 
     async def alive(self) -> Sequence[WorkerKey]:
         """See `ports.Runner`."""

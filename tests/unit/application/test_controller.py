@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -285,21 +285,107 @@ async def test_a_runner_is_told_which_workers_were_stopped(ends: str, state: Job
     runner = Runner()
     async with running(Bus(), runner) as (found, queue):
         (name,) = runner.workers
-
-        def end() -> None:
-            now, ran = EPOCH + asyncio.get_running_loop().time(), runner.workers[name]
-            runner.workers[name] = dataclasses.replace(
-                ran, phase=Phase.ENDED, exit_code=0, end_time=now, telemetry_complete=True
-            )
-            runner.wake(queue.queue_id)
-
         if ends == "by itself":
-            end()
+            runner.exits(name)
             await asyncio.sleep(5)
         await found.service.stop(queue.queue_id, mode=StopMode.GRACEFUL, grace_period=30, reason="", by="ada")
         await asyncio.sleep(5)
         if ends == "as it is told":
-            end()
+            runner.exits(name)
         await asyncio.sleep(60)
         assert runner.released == {name: stopped}
         assert (await found.service.get(queue.queue_id)).jobs[0].status.state is state
+
+
+class Late(Runner):
+    """The first launch has no answer, and may still be carried out within `launch_settle`."""
+
+    launch_settle = 60.0
+
+    def __init__(self) -> None:
+        """Nothing was asked."""
+        super().__init__()
+        self.calls = 0
+        self.released_at: float | None = None
+
+    async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+        """See `ports.Runner`."""
+        self.calls += 1
+        if self.calls == 1:
+            raise Unavailable("no answer")
+        return await super().launch(spec)
+
+    async def release(self, workers: Sequence[WorkerKey], *, stopped: Container[WorkerKey] = ()) -> None:
+        """See `ports.Runner`."""
+        await super().release(workers, stopped=stopped)
+        self.released_at = asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize("ending", [StopMode.GRACEFUL, StopMode.FORCE, None])
+async def test_a_name_is_not_given_up_while_a_launch_of_it_may_be_under_way(ending: StopMode | None) -> None:
+    """It would start the worker a second time. One that ended by itself keeps its name anyway."""
+    runner = Late()
+    async with running(Bus(), runner) as (found, queue):
+        (name,) = runner.workers
+        if ending is not None:
+            await found.service.stop(queue.queue_id, mode=ending, grace_period=None, reason="", by="ada")
+        runner.exits(name)
+        await asyncio.sleep(5)
+        ended = await found.service.get(queue.queue_id)
+        assert ended.ended
+        await asyncio.sleep(100)
+        accepted = ended.jobs[0].status.accept_time
+        assert accepted is not None
+        assert runner.released_at is not None
+        waited = runner.released_at - (accepted - EPOCH)
+        assert 60 <= waited < 61 if ending else waited < 10
+        assert found.records.live.get(queue.queue_id) is None
+
+
+class Gone(Runner):
+    """It takes one worker, and then nobody can reach it."""
+
+    async def launch(self, spec: LaunchSpec) -> WorkerStatus | Refused:
+        """See `ports.Runner`."""
+        self.down = bool(self.workers)
+        return await super().launch(spec)
+
+
+async def test_a_job_that_was_never_launched_is_over_though_another_cannot_be_looked_at() -> None:
+    """The other one is waited for, and with it the queue."""
+    found = core(Store(), Gone(), Bus())
+    task = asyncio.create_task(found.run())
+    await found.ready.wait()
+    jobs = [JobRequest(target="loader-producer", type="api_trades")] * 2
+    request = StartRequest(symbol="BTCUSDT", time_range="2024-06-01:2024-06-01", requests=jobs)
+    queue_id = (await found.service.start(request, requested_by="ada")).queue.queue_id
+    await asyncio.sleep(5)
+    await found.service.stop(queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="ada")
+    await asyncio.sleep(30)
+    queue = await found.service.get(queue_id)
+    assert [job.status.state for job in queue.jobs] == [JobState.RUNNING, JobState.STOPPED]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class Counting(Runner):
+    """It counts deletions."""
+
+    deletions = 0
+
+    async def delete(self, worker: WorkerKey, *, grace: float) -> None:
+        """See `ports.Runner`."""
+        self.deletions += 1
+        await super().delete(worker, grace=grace)
+
+
+async def test_a_worker_that_was_never_launched_is_not_deleted_when_its_time_to_start_is_over() -> None:
+    """There is none; the job has failed at once."""
+    runner = Counting()
+    runner.down = True
+    async with running(Bus(), runner, start_timeout=60.0) as (found, queue):
+        await asyncio.sleep(60)
+        (job,) = (await found.service.get(queue.queue_id)).jobs
+        assert job.status.reason is not None
+        assert (job.status.state, job.status.reason.code) == (JobState.FAILED, Reason.START_TIMEOUT)
+        assert runner.deletions == 0

@@ -227,3 +227,16 @@ def test_a_queue_that_has_ended_is_settled_once() -> None:
     assert play.plan() == Plan(settle=True)
     play.queue = replace(play.queue, settled=True)
     assert play.plan() == Plan()
+
+
+def test_what_is_left_of_a_worker_that_was_stopped_is_not_let_go_before_the_settle_time() -> None:
+    """Its launch was in doubt: the call that had no answer would find its name free."""
+    play = Play(spec("a"))
+    play.observe(Delayed(play.key("a"), "timed out"))
+    play.runs("a")
+    play.stop()
+    play.exits("a", 0)
+    assert play.state is QueueState.STOPPED
+    assert play.plan() == Plan(wake_at=play.now + TIMINGS.launch_settle)
+    play.wait(TIMINGS.launch_settle)
+    assert play.plan() == Plan(settle=True)

@@ -129,15 +129,16 @@ class Controller:
             if queue_id in self._recovered:
                 queue = await self._apply(queue_id, [Recovered()], looked=False)
                 self._recovered.discard(queue_id)
-            absent = _absent(queue, filter(called_off, live(queue)))
             try:
                 seen = await self._observe(queue)
             except Unavailable as error:
                 waiting = _delayed(queue, filter(is_due, live(queue)), error.message)
-                await self._apply(queue_id, [*absent, *waiting], looked=False)
+                await self._apply(queue_id, [*_never_launched(queue), *waiting], looked=False)
                 raise
             applied = self._clock.now()
-            queue = await self._apply(queue_id, [*absent, *seen])
+            queue = await self._apply(queue_id, seen)
+            if absent := _never_launched(queue):
+                queue = await self._apply(queue_id, absent)
             todo = plan(queue, now=self._clock.now(), timings=self._timings)
             try:
                 answers = await self._execute(queue, todo)
@@ -374,6 +375,6 @@ def _delayed(queue: Queue, jobs: Iterable[Job], message: str) -> list[Observatio
     return [Delayed(worker_key(queue, job), message, unsure=False) for job in jobs]
 
 
-def _absent(queue: Queue, jobs: Iterable[Job]) -> list[Observation]:
-    """These jobs' workers are known not to be there."""
-    return [WorkerStatus(key=worker_key(queue, job), phase=Phase.ABSENT) for job in jobs]
+def _never_launched(queue: Queue) -> list[Observation]:
+    """The workers that are known not to be there, nor to come, while no launch is under way: a step may say so."""
+    return [WorkerStatus(key=worker_key(queue, job), phase=Phase.ABSENT) for job in live(queue) if called_off(job)]

@@ -152,7 +152,8 @@ class Runner(Protocol):
     async def release(self, workers: Sequence[WorkerKey], *, stopped: Container[WorkerKey] = ()) -> None:
         """Tell the runner that these workers' results are recorded, so that it may let go of them in time.
 
-        Those in `stopped` were told to end, or made to: of them nothing need stay in a place that others share.
+        Those in `stopped` were told to end, or made to: of them nothing need stay in a place that others share. Their names
+        may be given up: no launch of them is under way any more.
         """
 
     async def forget(self, workers: Sequence[WorkerKey]) -> None:

@@ -58,22 +58,28 @@ def called_off(job: Job) -> bool:
 def delete_at(job: Job, ending: EndIntent, timings: Timings) -> float:
     """When a worker that is to be ended is deleted.
 
-    At once where it is not known to exist: then nobody can tell it to stop. Not before its name can be given up, where
-    a launch call may still be under way (`launch_unsure`). What is due at once is so at any time: the clock may have
-    been put back since.
+    At once where it is not known to exist: then nobody can tell it to stop. Not before its name can be given up. What is
+    due at once is so at any time: the clock may have been put back since.
     """
+    at_once = job.status.accept_time is None or ending.delete_at <= ending.time
+    return max(0.0 if at_once else ending.delete_at, name_kept_until(job, timings))
+
+
+def name_kept_until(job: Job, timings: Timings) -> float:
+    """When its worker may be removed: a launch call that is still under way (`launch_unsure`) would start it once more."""
     status = job.status
-    at_once = status.accept_time is None or ending.delete_at <= ending.time
-    time = 0.0 if at_once else ending.delete_at
-    if status.launch_unsure and status.accept_time is not None:
-        time = max(time, status.accept_time + timings.launch_settle)
-    return time
+    return (
+        status.accept_time + timings.launch_settle if status.launch_unsure and status.accept_time is not None else 0.0
+    )
 
 
 def plan(queue: Queue, *, now: float, timings: Timings) -> Plan:
     """The plan for a queue as it stands."""
-    if queue.ended:
-        return Plan(settle=not queue.settled)
+    if queue.settled:
+        return Plan()
+    if queue.ended:  # with that go those that were ended, as far as they are there still
+        at = max((name_kept_until(job, timings) for job in queue.jobs if job.status.ending is not None), default=0.0)
+        return Plan(settle=at <= now, wake_at=at if at > now else None)
     alive = live(queue)
     launch = tuple(job for job in alive if is_due(job))
     delete = tuple(

@@ -16,7 +16,7 @@ from queue_manager.server.adapters.kubernetes.diagnosis import Patience
 from queue_manager.server.adapters.kubernetes.objects import JOB_NAME_LABEL, JOBS, PODS, Status
 from queue_manager.server.adapters.kubernetes.options import PodOptions
 from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
-from queue_manager.server.domain.errors import Declined
+from queue_manager.server.domain.errors import Declined, Unavailable
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
 from queue_manager.server.domain.observation import Phase, WorkerStatus
 from queue_manager.wire import kubernetes_pb2 as wire
@@ -300,6 +300,36 @@ async def test_the_job_of_a_worker_that_was_stopped_goes_with_its_result(
     for _ in range(2):  # the server may end in between
         await runner.release([KEY], stopped={KEY} if stopped else ())
     assert api.asked == (asked if stopped else asked * 2)
+
+
+async def test_what_is_not_listed_yet_cannot_be_let_go() -> None:
+    """Else it would stay there, and nobody would know of it."""
+    runner = holding(AskedApi())
+    for reflector in runner._workers.watching.values():
+        reflector.synced.clear()
+        reflector.tried.set()
+    with pytest.raises(Unavailable, match="has not been listed"):
+        await runner.release([KEY], stopped={KEY})
+
+
+class OthersApi(AskedApi):
+    """There is another Job of that name by now."""
+
+    async def call(self, verb: str, resource: str, name: str = "", **_: object) -> bytes:
+        """Refuse to delete one of another uid."""
+        self.tell()
+        raise Refusal(409, Status(reason="Conflict"))
+
+
+async def test_a_newer_job_of_that_name_stays_known() -> None:
+    """The one that was to be removed is not there any more."""
+    newer = {"metadata": {**completed()["metadata"], "uid": "another", "resourceVersion": "12"}}
+    api = OthersApi(jobs=[completed()])
+    runner = holding(api)
+    jobs = runner._workers.jobs
+    api.tell = lambda: jobs._take_in("ADDED", encoded(wire.Job, newer))
+    await runner.forget([KEY])
+    assert jobs.objects[KEY.name].metadata.uid == "another"
 
 
 async def test_a_worker_whose_pod_outlives_its_job_is_not_gone() -> None:

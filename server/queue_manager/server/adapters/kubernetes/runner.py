@@ -284,7 +284,9 @@ class KubernetesRunner:
             log.warning("a worker that is to be removed still runs", worker=worker.name)
             return
         await self._remove("jobs", worker.name, job.metadata.uid, propagationPolicy="Background")
-        self._workers.jobs.drop(worker.name)
+        newest = self._workers.jobs.objects.get(worker.name)
+        if newest is not None and newest.metadata.uid == job.metadata.uid:
+            self._workers.jobs.drop(worker.name)
 
     async def _patch(self, worker: WorkerKey, body: Mapping[str, Any]) -> None:
         with needed(f"patch job {worker.name}", but={404}):
