@@ -68,9 +68,9 @@ def delete_at(job: Job, ending: EndIntent, timings: Timings) -> float:
 def name_kept_until(job: Job, timings: Timings) -> float:
     """When its worker may be removed: a launch call that is still under way (`launch_unsure`) would start it once more."""
     status = job.status
-    return (
-        status.accept_time + timings.launch_settle if status.launch_unsure and status.accept_time is not None else 0.0
-    )
+    if not status.launch_unsure or status.accept_time is None:
+        return 0.0
+    return status.accept_time + timings.launch_settle
 
 
 def plan(queue: Queue, *, now: float, timings: Timings) -> Plan:
