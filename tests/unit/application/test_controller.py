@@ -23,20 +23,26 @@ pytestmark = pytest.mark.virtual_time
 
 
 @asynccontextmanager
-async def running(bus: Bus, runner: Runner, *, start_timeout: float | None = None) -> AsyncIterator[tuple[Core, Queue]]:
+async def running(
+    bus: Bus, runner: Runner, *, jobs: int = 1, start_timeout: float | None = None
+) -> AsyncIterator[tuple[Core, Queue]]:
     """A core at work, with a queue that was started five seconds ago."""
     found = core(Store(), runner, bus)
     task = asyncio.create_task(found.run())
     await found.ready.wait()
-    jobs = [JobRequest(target="loader-producer", type="api_trades")]
     request = StartRequest(
-        symbol="BTCUSDT", time_range="2024-06-01:2024-06-01", requests=jobs, start_timeout=start_timeout
+        symbol="BTCUSDT",
+        time_range="2024-06-01:2024-06-01",
+        requests=[JobRequest(target="loader-producer", type="api_trades")] * jobs,
+        start_timeout=start_timeout,
     )
     queue = (await found.service.start(request, requested_by="ada")).queue
     await asyncio.sleep(5)
-    yield found, queue
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    try:
+        yield found, queue
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_what_is_said_of_a_queue_that_has_ended_is_answered() -> None:
@@ -231,17 +237,9 @@ async def test_those_that_started_are_announced_though_another_launch_was_a_bug(
             return await super().launch(spec)
 
     bus = Bus()
-    found = core(Store(), Broken(), bus)
-    task = asyncio.create_task(found.run())
-    await found.ready.wait()
-    jobs = [JobRequest(target="loader-producer", type="api_trades")] * 3
-    request = StartRequest(symbol="BTCUSDT", time_range="2024-06-01:2024-06-01", requests=jobs)
-    await found.service.start(request, requested_by="ada")
-    await asyncio.sleep(5)
-    told = [str(command.fields["telemetry_id"]).rpartition("__")[0] for command in bus.sent]
-    assert told == ["loader-producer-2", "loader-producer-3", "loader-producer"]
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with running(bus, Broken(), jobs=3):
+        told = [str(command.fields["telemetry_id"]).rpartition("__")[0] for command in bus.sent]
+        assert told == ["loader-producer-2", "loader-producer-3", "loader-producer"]
 
 
 class Doubtful(Runner):
@@ -353,19 +351,11 @@ class Gone(Runner):
 
 async def test_a_job_that_was_never_launched_is_over_though_another_cannot_be_looked_at() -> None:
     """The other one is waited for, and with it the queue."""
-    found = core(Store(), Gone(), Bus())
-    task = asyncio.create_task(found.run())
-    await found.ready.wait()
-    jobs = [JobRequest(target="loader-producer", type="api_trades")] * 2
-    request = StartRequest(symbol="BTCUSDT", time_range="2024-06-01:2024-06-01", requests=jobs)
-    queue_id = (await found.service.start(request, requested_by="ada")).queue.queue_id
-    await asyncio.sleep(5)
-    await found.service.stop(queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="ada")
-    await asyncio.sleep(30)
-    queue = await found.service.get(queue_id)
-    assert [job.status.state for job in queue.jobs] == [JobState.RUNNING, JobState.STOPPED]
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with running(Bus(), Gone(), jobs=2) as (found, queue):
+        await found.service.stop(queue.queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="ada")
+        await asyncio.sleep(30)
+        stopped = await found.service.get(queue.queue_id)
+        assert [job.status.state for job in stopped.jobs] == [JobState.RUNNING, JobState.STOPPED]
 
 
 class Counting(Runner):
