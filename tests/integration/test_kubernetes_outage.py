@@ -69,6 +69,12 @@ async def waits(core: Core, queue_id: str, words: str) -> None:
     await until(unready)
 
 
+async def is_stopped_later(core: Core, queue_id: str) -> None:
+    """Stop a queue whose workers run; wait until its jobs say that the API keeps them from being ended."""
+    await core.service.stop(queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="tests")
+    await until_all(core, queue_id, JobState.RUNNING, Reason.WAITING_FOR_RUNNER)
+
+
 async def goes_on(core: Core, namespace: str, first: str, second: str) -> None:
     """Wait until all that was to happen meanwhile has happened, once; then stop, and nothing is left."""
     await until_all(core, second, JobState.RUNNING)
@@ -98,33 +104,39 @@ async def goes_on(core: Core, namespace: str, first: str, second: str) -> None:
 
 @api_server.needed
 async def test_an_api_server_that_is_frozen_for_half_a_minute(core: Core, namespace: str, brief: Brief) -> None:
-    """A worker ends, a queue is started, while connections stay open and silent."""
-    first = await begun(core, "brief", "sleeper")
-    await until_all(core, first, JobState.RUNNING)
+    """A worker ends, a queue is started and one is stopped, while connections stay open and silent."""
+    first, stopped = await begun(core, "brief", "sleeper"), await begun(core, "sleeper")
+    for queue_id in (first, stopped):
+        await until_all(core, queue_id, JobState.RUNNING)
     await api_server.order("PAUSE")
     try:
         frozen = asyncio.get_running_loop().time()
+        await is_stopped_later(core, stopped)
         await brief.ends()
         second = await begun(core, "sleeper", "sleeper")
         await waits(core, second, "cannot be said yet")
         await asyncio.sleep(frozen + FREEZE - asyncio.get_running_loop().time())
     finally:
         await api_server.order("RESUME")
+    await asyncio.wait_for(core.hub.until_ended(stopped), 60)
     await goes_on(core, namespace, first, second)
 
 
 @api_server.needed
 async def test_an_api_server_that_is_killed_and_restarted(core: Core, namespace: str, brief: Brief) -> None:
-    """A worker ends, a queue is started, while there is none."""
-    first = await begun(core, "brief", "sleeper")
-    await until_all(core, first, JobState.RUNNING)
+    """A worker ends, a queue is started and one is stopped, while there is none."""
+    first, stopped = await begun(core, "brief", "sleeper"), await begun(core, "sleeper")
+    for queue_id in (first, stopped):
+        await until_all(core, queue_id, JobState.RUNNING)
     await api_server.order("KILL")
     try:
+        await is_stopped_later(core, stopped)
         await brief.ends()
         second = await begun(core, "sleeper", "sleeper")
         await waits(core, second, "Cannot connect to host")
     finally:
         await api_server.order("RESTART")
+    await asyncio.wait_for(core.hub.until_ended(stopped), 60)
     await goes_on(core, namespace, first, second)
 
 

@@ -17,7 +17,7 @@ from queue_manager.server.adapters.kubernetes.runner import KubernetesRunner
 from queue_manager.server.domain.catalogue import Catalogue
 from queue_manager.server.domain.errors import InvalidRequest
 from queue_manager.server.domain.model import JobState, QueueState, Reason, StopMode
-from tests.support.accounts import NAME, ROLE, give, kubeconfig_of, make_account
+from tests.support.accounts import NAME, ROLE, give, kubeconfig_of, make_account, take_back
 from tests.support.followed import followed, said
 from tests.support.kubernetes import (
     begun,
@@ -191,3 +191,27 @@ async def test_a_queue_goes_on_once_what_was_missing_is_allowed(
         await give(admin, foreign, yaml.safe_load(ROLE.read_text()), of=namespace)
         await told.word("sleeper", JobState.RUNNING, None, within=AGAIN)
     assert len(await jobs_of(foreign, admin)) == 1
+
+
+async def test_a_worker_that_may_not_be_ended_any_more_says_so(
+    admin: ApiClient, foreign: str, namespace: str, tmp_path: Path
+) -> None:
+    """Its queue is STOPPING until it may; then nothing of it is left."""
+    await give(admin, foreign, yaml.safe_load(ROLE.read_text()), of=namespace)
+    async with manager(foreign, tmp_path, TARGETS, {}) as core, followed(core, await begun(core, "sleeper")) as told:
+        await told.word("sleeper", JobState.RUNNING, None, within=AGAIN)
+        await take_back(admin, foreign, yaml.safe_load(ROLE.read_text()), of=namespace)
+        await core.service.stop(told.queue_id, mode=StopMode.FORCE, grace_period=None, reason="", by="tests")
+        waits = await told.word("sleeper", JobState.RUNNING, Reason.WAITING_FOR_RUNNER, within=SOON)
+        assert "403 Forbidden" in waits.message, waits
+        assert f'in the namespace "{foreign}"' in waits.message, waits
+        assert (await core.service.get(told.queue_id)).status.state is QueueState.STOPPING
+        await give(admin, foreign, yaml.safe_load(ROLE.read_text()), of=namespace)
+        queue = await told.ended(within=AGAIN)
+        assert queue.status.state is QueueState.STOPPED
+        assert said(queue.jobs[0])[:2] == (JobState.STOPPED, Reason.STOPPED_BY_USER)
+        await until(lambda: _is_empty(foreign, admin), within=10)
+
+
+async def _is_empty(namespace: str, client: ApiClient) -> bool:
+    return not await jobs_of(namespace, client)

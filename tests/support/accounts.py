@@ -34,7 +34,7 @@ async def make_account(namespace: str, role: Mapping[str, Any]) -> str:
         await core.create_namespaced_service_account(namespace, V1ServiceAccount(metadata=V1ObjectMeta(name=NAME)))
         if not (await rbac.list_namespaced_role(namespace)).items:
             await give(client, namespace, role, of=namespace)
-        await until(lambda: _has_role(client, namespace, role), within=60)
+        await until(lambda: _has_role(client, namespace, role, of=namespace), within=60)
         request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[]))
         return str((await core.create_namespaced_service_account_token(NAME, namespace, request)).status.token)
 
@@ -53,7 +53,19 @@ async def give(client: ApiClient, namespace: str, role: Mapping[str, Any], *, of
     )
 
 
-async def _has_role(client: ApiClient, namespace: str, role: Mapping[str, Any]) -> bool:
+async def take_back(client: ApiClient, namespace: str, role: Mapping[str, Any], *, of: str) -> None:
+    """What `give` has given, to its end: the authorizer knows."""
+    rbac = RbacAuthorizationV1Api(client)
+    await rbac.delete_namespaced_role_binding(NAME, namespace)
+    await rbac.delete_namespaced_role(NAME, namespace)
+
+    async def is_gone() -> bool:
+        return not await _has_role(client, namespace, role, of=of)
+
+    await until(is_gone, within=60)
+
+
+async def _has_role(client: ApiClient, namespace: str, role: Mapping[str, Any], *, of: str) -> bool:
     """Whether the authorizer knows of the role and of who has it, which it hears of over watches."""
     rule = role["rules"][0]
     asked = {
@@ -62,7 +74,7 @@ async def _has_role(client: ApiClient, namespace: str, role: Mapping[str, Any]) 
         "resource": rule["resources"][0],
         "verb": rule["verbs"][0],
     }
-    review: Any = {"spec": {"user": f"system:serviceaccount:{namespace}:{NAME}", "resourceAttributes": asked}}
+    review: Any = {"spec": {"user": f"system:serviceaccount:{of}:{NAME}", "resourceAttributes": asked}}
     return bool((await AuthorizationV1Api(client).create_subject_access_review(review)).status.allowed)
 
 

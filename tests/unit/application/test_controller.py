@@ -14,7 +14,7 @@ from queue_manager.server.application.core import Core
 from queue_manager.server.application.ports import Message, WorkerCommand
 from queue_manager.server.domain.errors import Declined, Unavailable
 from queue_manager.server.domain.launch import LaunchSpec, WorkerKey
-from queue_manager.server.domain.model import JobState, Queue, Reason, StopMode
+from queue_manager.server.domain.model import JobState, Queue, QueueState, Reason, StateReason, StopMode
 from queue_manager.server.domain.observation import Phase, Refused, WorkerStatus
 from queue_manager.server.domain.request import JobRequest, StartRequest
 from tests.unit.application import EPOCH, Bus, Runner, Store, core
@@ -293,6 +293,55 @@ async def test_a_runner_is_told_which_workers_were_stopped(ends: str, state: Job
         await asyncio.sleep(60)
         assert runner.released == {name: stopped}
         assert (await found.service.get(queue.queue_id)).jobs[0].status.state is state
+
+
+class Guarded(Runner):
+    """Its workers can be seen, and ended once that is allowed."""
+
+    allowed = False
+
+    async def delete(self, worker: WorkerKey, *, grace: float) -> None:
+        """See `ports.Runner`."""
+        if not self.allowed:
+            raise Unavailable("not allowed to end it")
+
+
+@pytest.mark.parametrize("mode", StopMode)
+async def test_a_worker_that_cannot_be_ended_says_why(mode: StopMode) -> None:
+    """In the runner's words, once, and no longer than that is so."""
+    runner = Guarded()
+    async with running(Bus(), runner) as (found, queue):
+        await found.service.stop(queue.queue_id, mode=mode, grace_period=None, reason="", by="ada")
+        await asyncio.sleep(40)  # a graceful stop has a grace of 30 s
+        waiting = await found.service.get(queue.queue_id)
+        status = waiting.jobs[0].status
+        expected = StateReason(code=Reason.WAITING_FOR_RUNNER, message="not allowed to end it")
+        assert (status.state, status.reason) == (JobState.RUNNING, expected)
+        await asyncio.sleep(60)
+        assert (await found.service.get(queue.queue_id)).revision == waiting.revision
+        runner.allowed = True  # it takes a while then
+        await asyncio.sleep(6)
+        assert (await found.service.get(queue.queue_id)).jobs[0].status.reason is None
+        (name,) = runner.workers
+        runner.exits(name, 143)
+        await asyncio.sleep(1)
+        assert (await found.service.get(queue.queue_id)).status.state is QueueState.STOPPED
+
+
+async def test_a_stop_says_that_nobody_can_look_at_its_workers() -> None:
+    """They were told to stop, and may have obeyed; it is not said any more once they can be seen."""
+    runner = Runner()
+    async with running(Bus(), runner, jobs=2) as (found, queue):
+        runner.down = True
+        await found.service.stop(queue.queue_id, mode=StopMode.GRACEFUL, grace_period=300, reason="", by="ada")
+        await asyncio.sleep(20)
+        jobs = (await found.service.get(queue.queue_id)).jobs
+        reason = StateReason(code=Reason.WAITING_FOR_RUNNER, message="the runner is out of reach")
+        assert [(job.status.state, job.status.reason) for job in jobs] == [(JobState.RUNNING, reason)] * 2
+        runner.down = False
+        await asyncio.sleep(20)
+        jobs = (await found.service.get(queue.queue_id)).jobs
+        assert [(job.status.state, job.status.reason) for job in jobs] == [(JobState.RUNNING, None)] * 2
 
 
 class Late(Runner):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from queue_manager.server.domain.launch import WorkerKey
+from queue_manager.server.domain.lifecycle import LATE
 from queue_manager.server.domain.model import (
     MESSAGE_LIMIT,
     Dependency,
@@ -18,6 +19,7 @@ from queue_manager.server.domain.model import (
     StopMode,
 )
 from queue_manager.server.domain.observation import (
+    Answered,
     Delayed,
     Lag,
     Phase,
@@ -83,6 +85,26 @@ def test_a_worker_that_waits_in_vain_is_deleted_and_has_failed_for_that() -> Non
     assert (play["a"].state, play["a"].reason) == (JobState.FAILED, reason)
 
 
+def test_a_worker_that_cannot_be_ended_now_says_why_until_it_can() -> None:
+    """The runner's words; one that nobody wants to end has none, and what a worker is given up for stands."""
+    play = running(spec("a"), spec("b"))
+    hopeless = StateReason(code=Reason.IMAGE_PULL_FAILED, message="no such image")
+    play.observe(Delayed(play.key("a"), "forbidden", unsure=False))
+    assert play["a"].reason is None
+    play.stop(StopMode.FORCE)
+    play.observe(Delayed(play.key("a"), "forbidden", unsure=False))
+    play.seen("a", Phase.RUNNING)
+    assert play["a"].reason == StateReason(code=Reason.WAITING_FOR_RUNNER, message="forbidden")
+    assert not play["a"].launch_unsure
+    play.observe(Answered(play.key("a")))
+    assert (play["a"].state, play["a"].reason) == (JobState.RUNNING, None)
+    play = Play(spec("a"))
+    play.seen("a", Phase.WAITING, reason=hopeless, hopeless=True)
+    play.observe(Delayed(play.key("a"), "forbidden", unsure=False))
+    play.observe(Answered(play.key("a")))
+    assert play["a"].reason == hopeless
+
+
 def test_a_launch_that_was_declined_can_be_stopped_at_once() -> None:
     """Nothing is under way; unless an earlier call had no answer."""
     play = Play(spec("a"), spec("b"))
@@ -94,6 +116,7 @@ def test_a_launch_that_was_declined_can_be_stopped_at_once() -> None:
     play.gone("a")
     play.gone("b")
     assert (play["a"].state, play["b"].state) == (JobState.STOPPED, JobState.LAUNCHING)
+    assert play["b"].reason == StateReason(code=Reason.WAITING_FOR_RUNNER, message=LATE)
     play.wait(4.0)
     play.gone("b")
     assert play["b"].state is JobState.STOPPED

@@ -25,8 +25,9 @@ from queue_manager.server.domain.errors import Declined, NotFound, Unavailable
 from queue_manager.server.domain.history import Entry, Event
 from queue_manager.server.domain.launch import LaunchSpecs, WorkerKey, worker_key
 from queue_manager.server.domain.lifecycle import advance, reduce
-from queue_manager.server.domain.model import Job, Queue
+from queue_manager.server.domain.model import Job, JobState, Queue
 from queue_manager.server.domain.observation import (
+    Answered,
     Delayed,
     Heard,
     Lag,
@@ -37,6 +38,7 @@ from queue_manager.server.domain.observation import (
     WorkerStatus,
 )
 from queue_manager.server.domain.planning import Plan, called_off, is_due, live, may_have_worker, plan
+from queue_manager.server.domain.rules import waits_for_runner
 from queue_manager.server.domain.timings import Timings
 
 log = structlog.get_logger(__name__)
@@ -132,8 +134,9 @@ class Controller:
             try:
                 seen = await self._observe(queue)
             except Unavailable as error:
-                waiting = _delayed(queue, filter(is_due, live(queue)), error.message)
-                await self._apply(queue_id, [*_never_launched(queue), *waiting], looked=False)
+                waiting = [job for job in live(queue) if is_due(job) or job.status.ending is not None]
+                answers = [*_never_launched(queue), *_delayed(queue, waiting, error.message)]
+                await self._apply(queue_id, answers, looked=False)
                 raise
             applied = self._clock.now()
             queue = await self._apply(queue_id, seen)
@@ -219,7 +222,10 @@ class Controller:
         calls += [self._ask_lag(queue, job) for job in todo.ask_lag]
         if todo.launch and not self._launches.wait(queue.queue_id):
             calls.append(self._launch_all(queue, todo.launch, prepare=todo.prepare))
-        return [answer for answers in await _all(calls) for answer in answers]
+        answers = [answer for answers in await _all(calls) for answer in answers]
+        told = {job.name for job, _ in todo.delete}
+        relieved = [job for job in live(queue) if _is_held_up(job) and job.name not in told]
+        return [*answers, *(Answered(worker_key(queue, job)) for job in relieved)]
 
     async def _launch_all(self, queue: Queue, jobs: Sequence[Job], *, prepare: bool) -> Sequence[Observation]:
         """Launch jobs side by side. What cannot be had now is tried again with backoff, whatever else wakes the queue."""
@@ -282,13 +288,15 @@ class Controller:
             log.info("launches not announced", queue_id=queue.queue_id, error=error.message)
 
     async def _delete(self, queue: Queue, job: Job, grace: float) -> Sequence[Observation]:
+        key = worker_key(queue, job)
         try:
-            await self._runner.delete(worker_key(queue, job), grace=grace)
+            await self._runner.delete(key, grace=grace)
         except Unavailable as error:
             log.warning("deletion will be repeated", queue_id=queue.queue_id, job=job.name, error=error.message)
             if error.retry_after:
                 self._delete_after[queue.queue_id] = asyncio.get_running_loop().time() + error.retry_after
-        return ()
+            return (Delayed(key, error.message, unsure=False),)
+        return (Answered(key),) if _is_held_up(job) else ()
 
     async def _ask_lag(self, queue: Queue, job: Job) -> Sequence[Observation]:
         try:
@@ -373,6 +381,11 @@ def _told_of_start(queue: Queue, job: Job) -> dict[str, str]:
 def _delayed(queue: Queue, jobs: Iterable[Job], message: str) -> list[Observation]:
     """What these jobs wait for, for whose workers nothing was asked."""
     return [Delayed(worker_key(queue, job), message, unsure=False) for job in jobs]
+
+
+def _is_held_up(job: Job) -> bool:
+    """Whether it is said of a job that its worker, which there is, could not be looked at, or ended."""
+    return job.status.state is not JobState.LAUNCHING and waits_for_runner(job.status)
 
 
 def _never_launched(queue: Queue) -> list[Observation]:

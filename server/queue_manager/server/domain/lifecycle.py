@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -27,6 +28,7 @@ from queue_manager.server.domain.model import (
     cut,
 )
 from queue_manager.server.domain.observation import (
+    Answered,
     Delayed,
     Heard,
     Lag,
@@ -43,6 +45,7 @@ from queue_manager.server.domain.rules import (
     apply_policy,
     derive_state,
     feeders_ended,
+    waits_for_runner,
     with_jobs,
 )
 from queue_manager.server.domain.telemetry import Telemetry, resolve
@@ -50,6 +53,9 @@ from queue_manager.server.domain.timings import Timings
 from queue_manager.server.domain.verdict import conclude, hear
 
 SpecHash = Callable[[Queue, Job], str]
+
+LATE: Final = "it is not there, but a launch call that had no answer may still start it; it is over once none can"
+"""What is said of a job that is to be ended, while it waits for `launch_settle`."""
 
 
 def reduce(queue: Queue, observation: Observation, *, now: float, timings: Timings) -> Queue:
@@ -61,6 +67,8 @@ def reduce(queue: Queue, observation: Observation, *, now: float, timings: Timin
             return _update(queue, key.job, lambda job: _refused(job, key.attempt, reason, now, timings))
         case Delayed(key=key):
             return _update(queue, key.job, lambda job: _delayed(job, observation))
+        case Answered(key=key):
+            return _update(queue, key.job, lambda job: _answered(job, key.attempt))
         case Recovered():
             return replace(queue, jobs=tuple(_unsure(job) for job in queue.jobs))
         case Heard(reports=reports):
@@ -164,7 +172,7 @@ def _gone(job: Job, now: float, timings: Timings) -> JobStatus:
         if (ending := status.ending) is None:
             return status
         settled = not status.launch_unsure or now >= ending.time + timings.launch_settle
-        return _end(job, status, now) if settled else status
+        return _end(job, status, now) if settled else _waiting(status, LATE)
     return _end(job, status, now)
 
 
@@ -211,10 +219,24 @@ def _unsure(job: Job) -> Job:
 
 def _delayed(job: Job, delayed: Delayed) -> JobStatus:
     status = job.status
-    if delayed.key.attempt != status.attempt or status.state is not JobState.LAUNCHING:
+    launching = status.state is JobState.LAUNCHING
+    if delayed.key.attempt != status.attempt or not (launching or status.ending is not None):
         return status
-    reason = StateReason(code=Reason.WAITING_FOR_RUNNER, message=cut(delayed.message))
-    return replace(status, reason=reason, launch_unsure=status.launch_unsure or delayed.unsure)
+    if launching and delayed.unsure and not status.launch_unsure:
+        status = replace(status, launch_unsure=True)
+    return _waiting(status, delayed.message)
+
+
+def _waiting(status: JobStatus, message: str) -> JobStatus:
+    """It waits for the runner, for this. What a worker is ended for stands until it is over."""
+    if status.ending is not None and status.reason is not None and not waits_for_runner(status):
+        return status
+    return replace(status, reason=StateReason(code=Reason.WAITING_FOR_RUNNER, message=cut(message)))
+
+
+def _answered(job: Job, attempt: int) -> JobStatus:
+    status = job.status
+    return replace(status, reason=None) if attempt == status.attempt and waits_for_runner(status) else status
 
 
 def _lag(queue: Queue, job: Job, lag: int | None, now: float) -> JobStatus:

@@ -56,7 +56,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Delayed:
-    """The runner could not be asked to launch now; it will be asked again."""
+    """The runner could not be asked to launch the worker now, or to end it; it will be asked again."""
 
     key: WorkerKey
     message: str
@@ -64,6 +64,13 @@ class Delayed:
     """Whether it may have been launched all the same, or may yet be."""
     retry_after: float = 0.0
     """Seconds for which it wishes not to be asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The runner is no longer waited for to end the worker: it has been asked."""
+
+    key: WorkerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,4 +105,4 @@ class StopRequested:
     """When that was said where workers hear it, too, UTC seconds; None: they are told by the manager alone."""
 
 
-Observation = WorkerStatus | Refused | Delayed | Recovered | Heard | Lag | StopRequested
+Observation = WorkerStatus | Refused | Delayed | Answered | Recovered | Heard | Lag | StopRequested

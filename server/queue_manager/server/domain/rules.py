@@ -210,6 +210,11 @@ def _reason(queue: Queue) -> StateReason | None:
         return StateReason(code=Reason.JOB_FAILED, message=cut(f"{culprit.name} is {culprit.status.state}{why}"))
     for job in queue.jobs:
         reason = job.status.reason
-        if reason is not None and reason.code is Reason.WAITING_FOR_RUNNER:
+        if reason is not None and waits_for_runner(job.status):
             return StateReason(code=reason.code, message=cut(f"{job.name}: {reason.message}"))
     return None
+
+
+def waits_for_runner(status: JobStatus) -> bool:
+    """Whether it is said of a job that its runner cannot be asked to launch it, or to end it."""
+    return status.reason is not None and status.reason.code is Reason.WAITING_FOR_RUNNER

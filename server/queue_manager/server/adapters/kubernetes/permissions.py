@@ -21,7 +21,9 @@ GROUPS: Final = {"jobs": "batch"}
 """The API group of a resource; others are in the core group."""
 
 ASKED_EVERY: Final = 60.0
-"""Seconds for which an answer holds."""
+"""Seconds for which it holds that nothing is missing."""
+ASKED_AGAIN: Final = 10.0
+"""Seconds for which it holds that something is: somebody may be about to allow it."""
 
 
 class Permissions:
@@ -36,7 +38,7 @@ class Permissions:
 
     async def missing(self) -> Sequence[str]:
         """What is not allowed, e.g. `delete jobs`. What cannot be asked is not reported: the watches tell of that."""
-        if monotonic() >= self._asked_at + ASKED_EVERY:
+        if monotonic() >= self._asked_at + (ASKED_AGAIN if self._missing else ASKED_EVERY):
             if self._asking is None:
                 self._asking = asyncio.create_task(self._ask(), name="permissions")
             await asyncio.shield(self._asking)  # whoever waits no longer leaves the answer to whoever asks next
